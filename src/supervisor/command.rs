@@ -1,0 +1,46 @@
+//! Everything that the core asks of the kernel side.
+
+use crate::exit::Verdict;
+use crate::name::{Incarnation, QueueId};
+use crate::signal::Signal;
+use crate::spec::QueueEnd;
+use crate::supervisor::record::Record;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Start a new life. Answered by `Spawned` then `Started`, or by `StartFailed`.
+    Start { inc: Incarnation },
+    /// Send a signal; a process that has gone meanwhile is no error.
+    Signal { inc: Incarnation, signal: Signal, scope: Scope },
+    /// SIGKILL for the main process, if it runs, and every descendant, until none is found.
+    Kill { inc: Incarnation },
+    /// Look for descendants that belong to no node (an incarnation that was `release`d belongs to none). Answered by `Strays`.
+    FindStrays,
+    /// Send a signal to every stray.
+    SignalStrays { signal: Signal },
+    /// SIGKILL for every stray, until none is found. `Strays { any: false }` follows once none is left.
+    KillStrays,
+    /// The node counts as ended while descendants of this incarnation live on: from now on they are strays.
+    Release { inc: Incarnation },
+    /// No process will use this end of the queue any more: let the other end see it.
+    CloseQueue { queue: QueueId, end: QueueEnd },
+    /// Follow the tree into a job-control stop: stop fated itself as well.
+    Suspend,
+    /// Something worth telling; log, event stream and post-mortem are made from these.
+    Record(Record),
+    /// The tree has ended; the last command.
+    End { verdict: Verdict },
+}
+
+/// Whom a signal goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The main process.
+    Main,
+    /// The main process's whole process group.
+    Group,
+    /// What has outlived the main process.
+    Leftovers,
+    /// The main process and all its descendants.
+    Everything,
+}
