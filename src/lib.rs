@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod exit;
+pub mod lines;
 pub mod name;
 pub mod render;
 pub mod signal;
