@@ -1,5 +1,6 @@
 //! fated runs a tree of processes that lives and dies as one. ARCHITECTURE.md is the way in.
 
+pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod lines;
@@ -9,4 +10,5 @@ pub mod signal;
 pub mod spec;
 pub mod start;
 pub mod supervisor;
+pub mod sys;
 pub mod time;

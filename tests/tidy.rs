@@ -155,7 +155,7 @@ fn arrows(file: &str, paths: &[Named]) -> Vec<Fault> {
 }
 
 /// The room that a path leads to, and whether it can be nothing else.
-fn target<'a>(path: &'a Named, depth: usize) -> Option<(&'a str, bool)> {
+fn target(path: &Named, depth: usize) -> Option<(&str, bool)> {
     let names = &path.names;
     let climbs = names.iter().take_while(|name| *name == "super").count();
     match names[0].as_str() {
