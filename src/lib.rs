@@ -1,7 +1,9 @@
 //! fated runs a tree of processes that lives and dies as one. ARCHITECTURE.md is the way in.
 
+pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod lines;
 pub mod name;
 pub mod render;
 pub mod signal;
