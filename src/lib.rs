@@ -2,7 +2,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod exit;
+pub mod guard;
 pub mod lines;
 pub mod name;
 pub mod render;

@@ -53,6 +53,13 @@ pub fn set_foreground(fd: BorrowedFd<'_>, group: u32) -> io::Result<()> {
     result.map(drop)
 }
 
+/// Whether a process group has members.
+pub fn group_exists(group: u32) -> bool {
+    // SAFETY: signal 0 is sent to nobody.
+    let result = check(unsafe { libc::killpg(group as libc::pid_t, 0) });
+    result.is_ok() || result.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+}
+
 /// Gives the terminal back to our own process group, where it is still that of `from`.
 pub fn take_back(terminal: &OwnedFd, from: u32) -> io::Result<()> {
     if foreground(terminal.as_fd()) == Some(from) { set_foreground(terminal.as_fd(), own_group()) } else { Ok(()) }
