@@ -84,7 +84,6 @@ pub fn run(spec: TreeSpec, options: &Options) -> Result<Verdict, StartupError> {
     signalfd::block_all().map_err(cannot("block signals"))?;
     entry::restore_sigchld();
     let ties = take_ties(options)?;
-    fd::close_inherited(&options.watch_fds).map_err(cannot("close inherited descriptors"))?;
     crate::sys::prctl::set_subreaper().map_err(cannot("become a subreaper"))?;
     let terminal = Terminal::new();
     if !options.guard || process::is_main_process_of_its_manager() {
@@ -121,10 +120,18 @@ struct EntryTies {
 
 fn take_ties(options: &Options) -> Result<EntryTies, StartupError> {
     let mut others = Ties::default();
-    // Taken before the others are opened: a number given twice would else be ours already.
-    for number in &options.watch_fds {
+    let mut taken = Vec::new();
+    // Before any descriptor of our own exists: a number on the command line must not name one of those.
+    let mut numbers = options.watch_fds.clone();
+    numbers.sort_unstable();
+    numbers.dedup();
+    for number in &numbers {
         let descriptor = fd::inherited(*number).map_err(cannot(format!("watch descriptor {number}")))?;
-        others.add(Tie::Descriptor { fd: *number }, descriptor);
+        taken.push((*number, descriptor));
+    }
+    fd::close_inherited(&options.watch_fds).map_err(cannot("close inherited descriptors"))?;
+    for (number, descriptor) in taken {
+        others.add(Tie::Descriptor { fd: number }, descriptor);
     }
     let ignores_hangup = entry::ignored_at_entry().contains(&Signal::HUP);
     let mut launcher = None;
