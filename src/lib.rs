@@ -8,4 +8,5 @@ pub mod signal;
 pub mod spec;
 pub mod start;
 pub mod supervisor;
+pub mod sys;
 pub mod time;
