@@ -20,6 +20,9 @@ pub const PROCESSES_MAX: usize = 100_000;
 /// The largest number of instances of one process.
 pub const INSTANCES_MAX: u32 = 10_000;
 
+/// How deep groups may lie in groups, the root not counted.
+pub const GROUP_DEPTH_MAX: usize = 32;
+
 /// The longest message that a packet-mode pipe takes whole, in bytes (PIPE_BUF on Linux).
 pub const PIPE_MESSAGE_MAX: usize = 4096;
 

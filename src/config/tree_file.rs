@@ -32,7 +32,7 @@ pub struct TreeFile {
     pub(super) env_file: Option<At<String>>,
     pub(super) groups: Vec<Written>,
     pub(super) processes: Vec<WrittenProcess>,
-    pub(super) queues: Vec<QueueSpec>,
+    pub(super) queues: Vec<At<QueueSpec>>,
 }
 
 /// What groups and processes have in common.
@@ -198,8 +198,8 @@ fn read_process(section: &mut Section<'_, '_>, name: At<Name>) -> Option<Written
     Some(WrittenProcess { command: Command::Words(command?), ..process })
 }
 
-fn read_queues(tables: Vec<(At<Name>, &DeTable<'_>)>, source: &Source, errors: &mut Diagnostics) -> Vec<QueueSpec> {
-    let mut queues: Vec<QueueSpec> = Vec::with_capacity(tables.len());
+fn read_queues(tables: Vec<(At<Name>, &DeTable<'_>)>, source: &Source, errors: &mut Diagnostics) -> Vec<At<QueueSpec>> {
+    let mut queues: Vec<At<QueueSpec>> = Vec::with_capacity(tables.len());
     let mut parts: HashMap<String, Name> = HashMap::new();
     for (name, table) in tables {
         let label = name.value.to_string();
@@ -210,7 +210,7 @@ fn read_queues(tables: Vec<(At<Name>, &DeTable<'_>)>, source: &Source, errors: &
             let message = format!("the queues `{other}` and `{label}` have the same variable FATED_QUEUE_{part}_PUT");
             section.error(name.at, message);
         }
-        queues.push(queue);
+        queues.push(At::new(queue, name.at));
     }
     queues
 }
