@@ -1,5 +1,6 @@
 //! fated runs a tree of processes that lives and dies as one. ARCHITECTURE.md is the way in.
 
+pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod name;

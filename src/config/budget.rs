@@ -51,18 +51,17 @@ pub(super) fn fit(
     let own = |unit: usize| asked[unit].limit().unwrap_or(Limit::After(DEFAULT_STOP_TIMEOUT));
     let limits = (0..units.list.len()).map(own).collect();
     let mut budgets = Budgets { limits, shortened_by: vec![None; units.list.len()] };
+    let groups = || (0..units.list.len()).rev().filter(|unit| present[*unit] && units.list[*unit].process().is_none());
     // From the inside out: what an inner budget has shortened, an outer one can only shorten further.
-    for group in (0..units.list.len()).rev().filter(|unit| present[*unit] && units.list[*unit].process().is_none()) {
-        let points = points(units, order, present, group);
-        let walk = Walk { units, order, asked, limits: &budgets.limits, group, points: &points };
-        let Some(budget) = asked[group].limit() else {
-            budgets.limits[group] = as_limit(walk.worst(Duration::MAX).0);
-            continue;
-        };
-        let Limit::After(budget) = budget else { continue };
+    for group in groups() {
+        let walk = Walk::new(units, order, asked, present, &budgets.limits, group);
+        let Some(Limit::After(budget)) = asked[group].limit() else { continue };
         match walk.shorten(budget) {
             Ok(None) => {}
-            Ok(Some(longest)) => budgets.cut(units, asked, group, longest),
+            Ok(Some(longest)) => {
+                let tight = walk.tight(budget);
+                budgets.cut(units, asked, group, longest, |unit| tight[unit - group]);
+            }
             Err(over) => {
                 let name = units.list[group].label();
                 let (own, worst) = (Limit::After(budget), as_limit(over.worst));
@@ -73,7 +72,7 @@ pub(super) fn fit(
                 match asked[group] {
                     Asked::File(_, at) => errors.push_with(|| file.at(at, message)),
                     Asked::Option(_) => {
-                        budgets.cut(units, asked, group, budget);
+                        budgets.cut(units, asked, group, budget, |_| true);
                         let help = format!("what is left after {own} is killed");
                         warnings.push(Diagnostic::whole("--stop-timeout", message).with_help(help));
                     }
@@ -82,12 +81,24 @@ pub(super) fn fit(
             }
         }
     }
+    for group in groups().filter(|group| asked[*group] == Asked::Nothing) {
+        let walk = Walk::new(units, order, asked, present, &budgets.limits, group);
+        budgets.limits[group] = as_limit(walk.worst(Duration::MAX).0);
+    }
     budgets
 }
 
 impl Budgets {
-    fn cut(&mut self, units: &Units<'_>, asked: &[Asked], group: usize, longest: Duration) {
-        for unit in group..units.list[group].end {
+    /// Shortens what processes inherit to `longest`, for those of the group that are `meant`.
+    fn cut(
+        &mut self,
+        units: &Units<'_>,
+        asked: &[Asked],
+        group: usize,
+        longest: Duration,
+        meant: impl Fn(usize) -> bool,
+    ) {
+        for unit in (group..units.list[group].end).filter(|unit| meant(*unit)) {
             let inherits = units.list[unit].process().is_some() && asked[unit] == Asked::Nothing;
             let cut = self.limits[unit].at_most(longest);
             if inherits && cut != self.limits[unit] {
@@ -96,14 +107,6 @@ impl Budgets {
             }
         }
     }
-}
-
-/// The points of a group's subtree in the order in which they come.
-fn points(units: &Units<'_>, order: &Order, present: &[bool], group: usize) -> Vec<Point> {
-    let inside = (group..units.list[group].end).filter(|unit| present[*unit]);
-    let mut points: Vec<Point> = inside.flat_map(|unit| [begin(unit), end(unit)]).collect();
-    points.sort_by_key(|point| order.place[*point]);
-    points
 }
 
 struct Over {
@@ -119,10 +122,25 @@ struct Walk<'a> {
     asked: &'a [Asked],
     limits: &'a [Limit],
     group: usize,
-    points: &'a [Point],
+    /// The points of the group and all that is in it, in the order in which they come.
+    points: Vec<Point>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(
+        units: &'a Units<'a>,
+        order: &'a Order,
+        asked: &'a [Asked],
+        present: &[bool],
+        limits: &'a [Limit],
+        group: usize,
+    ) -> Self {
+        let inside = (group..units.list[group].end).filter(|unit| present[*unit]);
+        let mut points: Vec<Point> = inside.flat_map(|unit| [begin(unit), end(unit)]).collect();
+        points.sort_by_key(|point| order.place[*point]);
+        Self { units, order, asked, limits, group, points }
+    }
+
     /// The longest time that processes which inherit the default may have so that all fits; `None` where they fit as
     /// they are.
     fn shorten(&self, budget: Duration) -> Result<Option<Duration>, Over> {
@@ -162,12 +180,27 @@ impl Walk<'_> {
 
     /// The longest time from the beginning of the group's stop to its end, and the units that make it up.
     fn worst(&self, longest: Duration) -> (Duration, Vec<usize>) {
+        let first = begin(self.group);
+        let comes = self.comes(longest);
+        let mut way = Vec::new();
+        let mut point = Some(end(self.group));
+        while let Some(here) = point {
+            if here == end(here / 2) && self.own(here / 2, longest).is_some() {
+                way.push(here / 2);
+            }
+            point = comes[here - first].1;
+        }
+        way.reverse();
+        (comes[end(self.group) - first].0, way)
+    }
+
+    /// When each point comes at the latest, and the point that it waited for longest; counted from the group's first.
+    fn comes(&self, longest: Duration) -> Vec<(Duration, Option<Point>)> {
         let inside = self.group..self.units.list[self.group].end;
         let first = begin(self.group);
         let last = end(self.units.list[self.group].end - 1);
-        // When each point comes at the latest, and the point that it waited for longest.
         let mut comes: Vec<(Duration, Option<Point>)> = vec![(Duration::ZERO, None); last + 1 - first];
-        for point in self.points {
+        for point in &self.points {
             let unit = point / 2;
             if *point == end(unit)
                 && let Some(own) = self.own(unit, longest)
@@ -181,16 +214,39 @@ impl Walk<'_> {
                 }
             });
         }
-        let mut way = Vec::new();
-        let mut point = Some(end(self.group));
-        while let Some(here) = point {
-            if here == end(here / 2) && self.own(here / 2, longest).is_some() {
-                way.push(here / 2);
-            }
-            point = comes[here - first].1;
+        comes
+    }
+
+    /// For each unit of the group whether a way through it is longer than the budget. A way that is too long has only
+    /// such units on it, so that to shorten these is enough.
+    fn tight(&self, budget: Duration) -> Vec<bool> {
+        let (first, last) = (begin(self.group), end(self.units.list[self.group].end - 1));
+        let inside = self.group..self.units.list[self.group].end;
+        let comes = self.comes(Duration::MAX);
+        // How long it takes at most from each point to the end of the group; `None`: the end does not wait for it.
+        let mut remains: Vec<Option<Duration>> = vec![None; last + 1 - first];
+        remains[end(self.group) - first] = Some(Duration::ZERO);
+        for point in self.points.iter().rev() {
+            let unit = point / 2;
+            let mut longest = remains[point - first];
+            self.order.followers(self.units, *point, |next| {
+                if !inside.contains(&(next / 2)) {
+                    return;
+                }
+                let step = match self.own(next / 2, Duration::MAX) {
+                    // The end of what has a time of its own waits for its beginning alone.
+                    Some(own) if next == end(next / 2) => Some(own).filter(|_| next == end(unit)),
+                    Some(_) | None => Some(Duration::ZERO),
+                };
+                let way = step.zip(remains[next - first]).map(|(step, rest)| step.saturating_add(rest));
+                longest = longest.max(way);
+            });
+            remains[point - first] = longest;
         }
-        way.reverse();
-        (comes[end(self.group) - first].0, way)
+        let through = |unit: usize| {
+            remains[begin(unit) - first].is_some_and(|rest| comes[begin(unit) - first].0.saturating_add(rest) > budget)
+        };
+        inside.map(through).collect()
     }
 
     fn describe(&self, way: &[usize], longest: Duration) -> String {

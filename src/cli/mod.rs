@@ -1,0 +1,5 @@
+//! The face: what the user types, what the user sees.
+
+pub mod args;
+pub mod check;
+pub mod plan;
