@@ -1,30 +1,39 @@
-//! Only `fated queue put|get`, read by hand, until the argument parser is there.
+use std::io::{self, Write};
 
-use std::process::ExitCode;
+use fated::cli::args::{Command, Parsed, QueueCommand, parse};
+use fated::cli::check::check;
+use fated::cli::{launch, queue};
+use fated::exit::Verdict;
+use fated::sys::{process, signalfd};
 
-use fated::cli::queue;
-
-fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let (mut null, mut count, mut names) = (false, None, Vec::new());
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        match arg.as_str() {
-            "-0" | "--null" => null = true,
-            "-n" | "--count" => count = rest.next().and_then(|count| count.parse().ok()),
-            name => names.push(name),
-        }
-    }
-    let done = match names[..] {
-        ["queue", "put", name] => queue::put(name, null),
-        ["queue", "get", name] => queue::get(name, null, count),
-        _ => return ExitCode::from(125),
+fn main() {
+    let command = match parse(std::env::args_os()) {
+        Parsed::Command(command) => command,
+        Parsed::Done(status) => process::exit_now(status),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    let verdict = match command {
+        Command::Run(args) => launch::run(args),
+        Command::Up(args) => launch::up(&args),
+        Command::Check(args) => {
+            let mut out = io::BufWriter::new(io::stdout().lock());
+            let checked = check(&args, &mut out, &mut io::stderr().lock());
+            checked.and_then(|verdict| out.flush().map(|()| verdict)).unwrap_or(Verdict::FAILED)
+        }
+        Command::Queue(QueueCommand::Put(args)) => told(queue::put(&args.queue, args.null)),
+        Command::Queue(QueueCommand::Get(args)) => told(queue::get(&args.queue, args.null, args.count)),
+    };
+    match verdict {
+        Verdict::Code(code) => process::exit_now(code),
+        Verdict::Signal(signal) => signalfd::die_by(signal),
+    }
+}
+
+fn told(result: Result<(), queue::QueueError>) -> Verdict {
+    match result {
+        Ok(()) => Verdict::SUCCESS,
         Err(error) => {
-            eprintln!("fated: {error}");
-            ExitCode::from(error.verdict().shell_code())
+            let _ = writeln!(io::stderr(), "fated: {error}");
+            error.verdict()
         }
     }
 }

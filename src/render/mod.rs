@@ -1,4 +1,5 @@
 //! What people read, made from the core's records and the plan.
 
+pub mod check;
 pub mod last_word;
 pub mod log;

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod entry;
 pub mod fd;
+pub mod files;
 pub mod inherited;
 pub mod pidfd;
 pub mod prctl;
