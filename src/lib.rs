@@ -2,11 +2,14 @@
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod exit;
+pub mod guard;
 pub mod lines;
 pub mod name;
 pub mod render;
 pub mod signal;
+pub mod spawn;
 pub mod spec;
 pub mod start;
 pub mod supervisor;

@@ -20,6 +20,9 @@ pub const PROCESSES_MAX: usize = 100_000;
 /// The largest number of instances of one process.
 pub const INSTANCES_MAX: u32 = 10_000;
 
+/// The deepest nesting of groups, the root not counted.
+pub const GROUP_DEPTH_MAX: usize = 32;
+
 /// The longest message that a packet-mode pipe takes whole, in bytes (PIPE_BUF on Linux).
 pub const PIPE_MESSAGE_MAX: usize = 4096;
 
@@ -34,6 +37,8 @@ pub struct TreeSpec {
     pub strays: Leftovers,
     /// How strays are asked to stop, under `Leftovers::Stop`.
     pub stray_stop: StopPlan,
+    /// Received signals that are rewritten before they are acted on; `None` drops one. At most one entry a signal.
+    pub signal_map: Vec<(Signal, Option<Signal>)>,
 }
 
 impl TreeSpec {

@@ -12,11 +12,13 @@ pub enum Command {
     Start { inc: Incarnation },
     /// Send a signal; a process that has gone meanwhile is no error.
     Signal { inc: Incarnation, signal: Signal, scope: Scope },
-    /// SIGKILL for the main process, if it runs, and every descendant, until none is found.
-    Kill { inc: Incarnation },
+    /// SIGCONT for those in the scope that are stopped, so that they can act on a stop signal.
+    Wake { inc: Incarnation, scope: Scope },
+    /// SIGKILL: `Scope::Everything` goes on until no descendant is found, `Scope::Main` is the main process alone.
+    Kill { inc: Incarnation, scope: Scope },
     /// Look for descendants that belong to no node (an incarnation that was `release`d belongs to none). Answered by `Strays`.
     FindStrays,
-    /// Send a signal to every stray.
+    /// Send a signal to every stray; SIGCONT follows for those that are stopped.
     SignalStrays { signal: Signal },
     /// SIGKILL for every stray, until none is found. `Strays { any: false }` follows once none is left.
     KillStrays,

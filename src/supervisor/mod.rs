@@ -1,3 +1,368 @@
+//! The core: every rule about life and death, without input or output.
+//!
+//! A `Supervisor` is driven by its owner in this order, for each wake of the kernel side:
+//!
+//! 1. `handle_event` for each thing that happened, with the present;
+//! 2. `handle_timeout` once `poll_timeout` has passed (too early or too often is harmless);
+//! 3. `poll_command` until it gives `None`, carrying each command out; what fails comes back as an event;
+//! 4. `poll_timeout` to know when to wake at the latest.
+//!
+//! `handle_*` takes things in, `poll_*` gives things out, `on_*` and `begin_*` are its own. An event that carries an
+//! earlier incarnation changes nothing. After `Command::End` nothing changes any more.
+//!
+//! Inside, one transition never calls the next: it puts a `Todo` on the agenda, which is worked off before a public
+//! call returns. The depth of the tree is therefore not the depth of the stack.
+
 pub mod command;
+pub mod ending;
 pub mod event;
+mod fall;
+mod invariant;
+pub mod node;
+mod order;
+mod process;
 pub mod record;
+pub mod request;
+pub mod snapshot;
+
+use std::collections::VecDeque;
+
+use crate::name::{Incarnation, NodeId, QueueId};
+use crate::signal::Signal;
+use crate::spec::{NodeKind, ProcessSpec, QueueEnd, TreeSpec};
+use crate::time::{Duration, Limit, Monotonic};
+use command::{Command, Scope};
+use ending::Ending;
+use event::{Event, Tie};
+use node::{GroupState, Node, Outcome, ProcessState, State};
+use order::Order;
+use record::{Cause, How, Record, What};
+use request::Request;
+use snapshot::Snapshot;
+
+/// What a repeated interrupt shortens every stop timeout to.
+pub const HASTENED_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub struct Supervisor {
+    spec: TreeSpec,
+    order: Order,
+    nodes: Vec<Node>,
+    queue_users: Vec<QueueUsers>,
+    ending: Ending,
+    urgency: Urgency,
+    /// A stop signal for the command in place of the plan's, from a rewritten SIGTERM.
+    stop_signal: Option<Signal>,
+    born: Monotonic,
+    serial: u64,
+    commands: VecDeque<Command>,
+    agenda: VecDeque<Todo>,
+}
+
+/// How many processes run or can run again that may use each end of a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct QueueUsers {
+    putters: u32,
+    getters: u32,
+}
+
+/// How impatient whoever asked for the stop has become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Calm,
+    Hastened,
+    Killing,
+}
+
+/// A transition that another one has brought about.
+enum Todo {
+    /// The node may start if its group is active and nothing is awaited.
+    TryStart(NodeId),
+    /// The node has been ready or has ended.
+    Passed(NodeId),
+    /// The node has ended: the group draws the consequence.
+    Ended(NodeId),
+    /// The outcome of a node is known while something of it still lives.
+    Consequence(NodeId),
+    /// What is after the node has gone: the processes in it that are to stop may stop.
+    Unblocked(NodeId),
+}
+
+impl Supervisor {
+    /// A tree that begins at `now`: its first commands are ready at once.
+    pub fn new(spec: TreeSpec, now: Monotonic) -> Self {
+        let order = Order::new(&spec);
+        let nodes = spec.ids().map(|id| initial_node(&spec, &order, id)).collect();
+        let queue_users = count_users(&spec);
+        let mut core = Self {
+            order,
+            nodes,
+            queue_users,
+            ending: Ending::NotYet,
+            urgency: Urgency::Calm,
+            stop_signal: None,
+            born: now,
+            serial: 0,
+            commands: VecDeque::new(),
+            agenda: VecDeque::new(),
+            spec,
+        };
+        core.close_unused_queues(now);
+        core.agenda.push_back(Todo::TryStart(NodeId::ROOT));
+        core.settle(now);
+        core
+    }
+
+    pub fn spec(&self) -> &TreeSpec {
+        &self.spec
+    }
+
+    /// Takes in something that happened.
+    pub fn handle_event(&mut self, event: Event, now: Monotonic) {
+        match event {
+            Event::Spawned { inc, pid } => self.on_spawned(inc, pid, now),
+            Event::Started { inc } => self.on_started(inc, now),
+            Event::StartFailed { inc, error } => self.on_start_failed(inc, error, now),
+            Event::Exited { inc, status, leftovers } => self.on_exited(inc, status, leftovers, now),
+            Event::Emptied { inc } => self.on_emptied(inc, now),
+            Event::Strays { any } => self.on_strays(any, now),
+            Event::Signal(signal) => self.on_signal(signal, now),
+            Event::TieBroken(tie) => self.on_tie_broken(tie, now),
+            Event::Stopped { inc, .. } => {
+                if self.process_of(inc).is_some() {
+                    self.commands.push_back(Command::Suspend);
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Acts on every deadline that has passed at `now`.
+    pub fn handle_timeout(&mut self, now: Monotonic) {
+        for id in self.spec.ids() {
+            if self.nodes[id.index()].state.deadline().is_some_and(|deadline| deadline <= now) {
+                match &self.nodes[id.index()].state {
+                    State::Process(_) => self.on_process_deadline(id, now),
+                    State::Group(_) => self.on_group_deadline(id, now),
+                }
+            }
+        }
+        self.on_ending_deadline(now);
+        self.settle(now);
+    }
+
+    /// The next thing to carry out.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When `handle_timeout` wants to be called at the latest; `None`: not before the next event.
+    pub fn poll_timeout(&self) -> Option<Monotonic> {
+        let nodes = self.nodes.iter().filter_map(|node| node.state.deadline());
+        nodes.chain(self.ending.deadline()).min()
+    }
+
+    /// Whether `Command::End` was given out or is about to be.
+    pub fn is_over(&self) -> bool {
+        matches!(self.ending, Ending::Over)
+    }
+
+    pub fn snapshot(&self, now: Monotonic) -> Snapshot {
+        snapshot::take(&self.spec, &self.nodes, self.born, now)
+    }
+
+    /// Works off the agenda, then looks whether the tree is at its end.
+    fn settle(&mut self, now: Monotonic) {
+        while let Some(todo) = self.agenda.pop_front() {
+            match todo {
+                Todo::TryStart(id) => self.try_start(id, now),
+                Todo::Passed(id) => self.on_passed(id),
+                Todo::Ended(id) => self.on_node_ended(id, now),
+                Todo::Consequence(id) => self.draw_consequence(id, now),
+                Todo::Unblocked(id) => self.stop_what_may(id, now),
+            }
+        }
+        self.begin_ending_if_due(now);
+        if cfg!(debug_assertions) {
+            self.check_invariants();
+        }
+    }
+
+    fn on_signal(&mut self, signal: Signal, now: Monotonic) {
+        match request::meaning(&self.spec.door, &self.spec.signal_map, signal) {
+            Request::Stop { with } => {
+                self.stop_signal = with.or(self.stop_signal);
+                self.request_stop(How::Requested { signal }, now);
+            }
+            Request::StopOrHasten => match self.nodes[0].state {
+                State::Group(GroupState::Falling { .. } | GroupState::Ended(_)) => self.hasten(now),
+                State::Group(GroupState::Waiting | GroupState::Active { .. }) | State::Process(_) => {
+                    self.request_stop(How::Requested { signal }, now);
+                }
+            },
+            Request::Pass(signal) => {
+                let group = matches!(&self.spec.door, crate::spec::Door::Run(run) if run.signal_group);
+                let scope = if group { Scope::Group } else { Scope::Main };
+                self.signal_all(signal, scope);
+                self.record(now, What::SignalPassed { signal });
+            }
+            Request::Suspend => {
+                self.signal_all(Signal::STOP, Scope::Everything);
+                self.commands.push_back(Command::Suspend);
+            }
+            Request::Resume => self.signal_all(Signal::CONT, Scope::Everything),
+            Request::Note => self.record(now, What::SignalIgnored { signal }),
+            Request::Drop => {}
+        }
+    }
+
+    fn on_tie_broken(&mut self, tie: Tie, now: Monotonic) {
+        self.request_stop(How::TieBroken(tie), now);
+    }
+
+    /// Stops the whole tree; changes nothing where that is under way.
+    fn request_stop(&mut self, how: How, now: Monotonic) {
+        let cause = Cause { at: now, node: NodeId::ROOT, how };
+        match &self.nodes[0].state {
+            State::Group(GroupState::Waiting | GroupState::Active { .. }) => {
+                self.fall(NodeId::ROOT, Outcome::Success(cause), now);
+            }
+            State::Group(GroupState::Falling { .. }) | State::Process(_) => {}
+            State::Group(GroupState::Ended(_)) => self.stop_waited_for_strays(now),
+        }
+    }
+
+    fn signal_all(&mut self, signal: Signal, scope: Scope) {
+        for node in &self.nodes {
+            if let State::Process(state) = &node.state
+                && let Some(life) = state.life()
+            {
+                self.commands.push_back(Command::Signal { inc: life.inc, signal, scope });
+            }
+        }
+    }
+
+    /// The second interrupt shortens every timeout to a second, the third kills.
+    fn hasten(&mut self, now: Monotonic) {
+        self.urgency = match self.urgency {
+            Urgency::Calm => Urgency::Hastened,
+            Urgency::Hastened | Urgency::Killing => Urgency::Killing,
+        };
+        self.record(now, What::Hastened { killing: self.urgency == Urgency::Killing });
+        for id in self.spec.ids() {
+            match self.urgency {
+                Urgency::Calm => {}
+                Urgency::Hastened => self.shorten(id, now),
+                Urgency::Killing => self.kill_process(id, false, now),
+            }
+        }
+        self.hasten_strays(now);
+    }
+
+    /// A stop timeout, shortened where whoever asked for the stop has become impatient.
+    fn patience(&self, limit: Limit) -> Limit {
+        match self.urgency {
+            Urgency::Calm => limit,
+            Urgency::Hastened => limit.at_most(HASTENED_TIMEOUT),
+            Urgency::Killing => Limit::AT_ONCE,
+        }
+    }
+
+    /// The specification of a process; `None` for a group.
+    fn process_spec(&self, id: NodeId) -> Option<&ProcessSpec> {
+        self.spec.node(id).process()
+    }
+
+    /// The state of the process that is in just this life.
+    fn process_of(&mut self, inc: Incarnation) -> Option<&mut ProcessState> {
+        match self.nodes.get_mut(inc.node.index()).map(|node| &mut node.state) {
+            Some(State::Process(state)) if state.life().is_some_and(|life| life.inc == inc) => Some(state),
+            Some(State::Process(_) | State::Group(_)) | None => None,
+        }
+    }
+
+    fn process_state(&self, id: NodeId) -> Option<&ProcessState> {
+        match &self.nodes[id.index()].state {
+            State::Process(state) => Some(state),
+            State::Group(_) => None,
+        }
+    }
+
+    fn group_state(&self, id: NodeId) -> Option<&GroupState> {
+        match &self.nodes[id.index()].state {
+            State::Group(state) => Some(state),
+            State::Process(_) => None,
+        }
+    }
+
+    fn is_falling(&self, group: NodeId) -> bool {
+        matches!(self.group_state(group), Some(GroupState::Falling { .. }))
+    }
+
+    /// The process will not run again: a queue end that nobody else may use is closed.
+    fn leave_queues(&mut self, id: NodeId, now: Monotonic) {
+        let Some(process) = self.spec.node(id).process() else { return };
+        let mut closed = Vec::new();
+        for usage in &process.queues {
+            let users = &mut self.queue_users[usage.queue.index()];
+            if usage.put {
+                users.putters -= 1;
+                closed.extend((users.putters == 0).then_some((usage.queue, QueueEnd::Put)));
+            }
+            if usage.get {
+                users.getters -= 1;
+                closed.extend((users.getters == 0).then_some((usage.queue, QueueEnd::Get)));
+            }
+        }
+        for (queue, end) in closed {
+            self.close(queue, end, now);
+        }
+    }
+
+    /// Queues that nobody may put to, or nobody take from, are closed on that side from the beginning.
+    fn close_unused_queues(&mut self, now: Monotonic) {
+        for index in 0..self.queue_users.len() {
+            let QueueUsers { putters, getters } = self.queue_users[index];
+            let queue = QueueId(index as u32);
+            if putters == 0 {
+                self.close(queue, QueueEnd::Put, now);
+            }
+            if getters == 0 {
+                self.close(queue, QueueEnd::Get, now);
+            }
+        }
+    }
+
+    fn close(&mut self, queue: QueueId, end: QueueEnd, now: Monotonic) {
+        self.commands.push_back(Command::CloseQueue { queue, end });
+        self.record(now, What::QueueClosed { queue, end });
+    }
+
+    fn record(&mut self, at: Monotonic, what: What) {
+        self.commands.push_back(Command::Record(Record { at, what }));
+    }
+}
+
+fn initial_node(spec: &TreeSpec, order: &Order, id: NodeId) -> Node {
+    let members = order.members(id).len() as u32;
+    Node {
+        state: match &spec.node(id).kind {
+            NodeKind::Process(_) => State::Process(ProcessState::Waiting),
+            NodeKind::Group(_) => State::Group(GroupState::Waiting),
+        },
+        passed: false,
+        awaited: spec.node(id).after.len() as u32,
+        live: 0,
+        live_dependants: 0,
+        open_members: members,
+        unpassed_members: members,
+    }
+}
+
+fn count_users(spec: &TreeSpec) -> Vec<QueueUsers> {
+    let mut users = vec![QueueUsers::default(); spec.queues.len()];
+    for usage in spec.processes().flat_map(|(_, process)| &process.queues) {
+        users[usage.queue.index()].putters += u32::from(usage.put);
+        users[usage.queue.index()].getters += u32::from(usage.get);
+    }
+    users
+}

@@ -7,6 +7,7 @@ use crate::signal::Signal;
 use crate::spec::QueueEnd;
 use crate::start::StartError;
 use crate::supervisor::event::Tie;
+use crate::supervisor::node::Main;
 use crate::time::{Duration, Monotonic};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,11 +32,11 @@ pub enum What {
         inc: Incarnation,
         error: StartError,
     },
-    /// A stop signal was sent to a process; `because` heads the fall.
+    /// The stop plan of a process began: the signal went to its main process, or to its leftovers if that has gone.
     Stopping {
         inc: Incarnation,
         signal: Signal,
-        because: Cause,
+        main: Main,
     },
     /// The main process has ended. `age`: since its start.
     Exited {
@@ -45,10 +46,10 @@ pub enum What {
         age: Duration,
         leftovers: bool,
     },
-    /// SIGKILL was sent, because the stop timeout had passed or the plan said so.
+    /// SIGKILL was sent. `overdue`: because the stop timeout had passed; else because the plan has no patience.
     Killing {
         inc: Incarnation,
-        after: Duration,
+        overdue: bool,
     },
     /// Nothing of the process is left after leftovers had been.
     Emptied {
@@ -84,8 +85,10 @@ pub enum What {
     SignalPassed {
         signal: Signal,
     },
-    /// A repeated interrupt shortened every stop timeout.
-    Hastened,
+    /// A repeated interrupt shortened every stop timeout, or killed.
+    Hastened {
+        killing: bool,
+    },
     TreeEnded(Summary),
 }
 
@@ -117,8 +120,6 @@ pub enum How {
     TieBroken(Tie),
     /// A group's members have all ended.
     AllEnded,
-    /// It was killed and did not go away.
-    Unkillable,
 }
 
 /// The whole life of a tree, told at its end.

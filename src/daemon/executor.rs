@@ -1,0 +1,284 @@
+//! From a command of the core to system calls. What fails goes back to the core as an event; nothing here waits.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::event_loop::Shell;
+use super::kin::{self, Owner, Survey};
+use super::output::Stream;
+use super::queues::QueueHandle;
+use super::source::Source;
+use crate::name::Incarnation;
+use crate::signal::Signal;
+use crate::spawn::{QueueGrant, Request};
+use crate::spec::{Input, Output, ProcessSpec, QueueEnd, Session};
+use crate::start::{Errno, Stage, StartError};
+use crate::supervisor::command::{Command, Scope};
+use crate::supervisor::event::Event;
+use crate::sys::procfs::Found;
+use crate::sys::{clock, signalfd};
+
+impl Shell {
+    /// Carries out what the core asks for, until it asks for nothing more.
+    pub(super) fn carry_out(&mut self) {
+        while let Some(command) = self.core.poll_command() {
+            match command {
+                Command::Start { inc } => self.start(inc),
+                Command::Signal { inc, signal, scope } => self.signal(inc, signal, scope),
+                Command::Wake { inc, scope } => self.wake(inc, scope),
+                Command::Kill { inc, scope: Scope::Main | Scope::Group } => {
+                    self.processes.kill_main(inc.serial);
+                }
+                Command::Kill { inc, scope: Scope::Leftovers | Scope::Everything } => {
+                    // At once, for what is known; the hunt finds the rest.
+                    self.processes.kill_main(inc.serial);
+                    self.kin.hunt(Owner::Life(inc.serial));
+                }
+                Command::FindStrays => self.find_strays(),
+                Command::SignalStrays { signal } => self.signal_strays(signal),
+                Command::KillStrays => self.kin.hunt(Owner::Nobody),
+                Command::Release { inc } => self.forget(inc),
+                Command::CloseQueue { queue, end } => {
+                    if let Err(error) = self.queues.close(queue, end) {
+                        let name = &self.core.spec().queues[queue.index()].name;
+                        log::warn!("cannot close queue `{name}`: {error}");
+                    }
+                }
+                Command::Suspend => self.suspend(),
+                Command::Record(record) => self.log(&record),
+                Command::End { verdict } => self.verdict = Some(verdict),
+            }
+        }
+        while self.kin.is_hunting() && self.strike() {}
+    }
+
+    fn start(&mut self, inc: Incarnation) {
+        match self.try_start(inc) {
+            Ok(pid) => self.core.handle_event(Event::Spawned { inc, pid }, clock::now()),
+            Err(error) => {
+                let event = Event::StartFailed { inc, error };
+                self.core.handle_event(event, clock::now());
+            }
+        }
+    }
+
+    fn try_start(&mut self, inc: Incarnation) -> Result<u32, StartError> {
+        let prepare = |error: io::Error| StartError {
+            stage: Stage::Prepare,
+            errno: Errno(error.raw_os_error().unwrap_or_default()),
+            object: String::new(),
+        };
+        let node = inc.node;
+        let Some(process) = self.core.spec().node(node).process().cloned() else {
+            return Err(prepare(io::Error::from_raw_os_error(nix::libc::EINVAL)));
+        };
+        let stdin = match process.stdin {
+            Input::Inherit => Target::Inherited(0),
+            Input::Null => Target::Null,
+        };
+        let stdout = self.output(inc, &process.stdout, Stream::Out).map_err(prepare)?;
+        let stderr = self.output(inc, &process.stderr, Stream::Err).map_err(prepare)?;
+        let own_session = process.session == Session::Own;
+        let (pid, pidfd, report) = {
+            let ends = queue_ends(&self.queues, &process);
+            let queues: Vec<QueueGrant<'_>> = process
+                .queues
+                .iter()
+                .zip(&ends)
+                .map(|(usage, (put, get))| {
+                    let spec = &self.core.spec().queues[usage.queue.index()];
+                    QueueGrant {
+                        name: &spec.name,
+                        message_max: spec.message_max,
+                        put: put.as_ref().map(QueueHandle::as_fd),
+                        get: get.as_ref().map(QueueHandle::as_fd),
+                    }
+                })
+                .collect();
+            let request = Request {
+                spec: &process,
+                id: &self.kin.id(inc.serial),
+                env: &[],
+                stdio: [stdin.fd(&self.null), stdout.fd(&self.null), stderr.fd(&self.null)],
+                queues: &queues,
+                descriptor_limit: self.descriptor_limit,
+                foreground: self.terminal.foreground_for(process.session),
+            };
+            let in_flight = self.spawner.start(&request)?;
+            self.processes.insert(inc, own_session, in_flight);
+            let pidfd = self.processes.pidfd(inc.serial);
+            let report = self.processes.report_fd(inc.serial);
+            (self.processes.pid(inc.serial).unwrap_or_default(), pidfd, report)
+        };
+        for (fd, source) in [(pidfd, Source::of_process(inc)), (report, Source::of_report(inc))] {
+            if let Some(fd) = fd {
+                // Without it the death would go unseen: SIGCHLD still brings the loop to look at every child.
+                if let Err(error) = super::event_loop::watch(&self.poll, fd, source) {
+                    log::error!("cannot watch process {pid}: {error}");
+                }
+            }
+        }
+        self.terminal.moved(process.session, pid);
+        Ok(pid)
+    }
+
+    fn output(&mut self, inc: Incarnation, output: &Output, stream: Stream) -> io::Result<Target> {
+        Ok(match output {
+            Output::Null => Target::Null,
+            Output::Inherit => Target::Inherited(stream as i32 + 1),
+            Output::Prefix => {
+                let (index, write) = self.outputs.open(inc.node, stream)?;
+                if let Some(fd) = self.outputs.pipe_fd(index) {
+                    super::event_loop::watch(&self.poll, fd, Source::Output(index))?;
+                }
+                Target::Pipe(write)
+            }
+        })
+    }
+
+    fn signal(&mut self, inc: Incarnation, signal: Signal, scope: Scope) {
+        let result = match scope {
+            Scope::Main => self.processes.signal_main(inc.serial, signal),
+            Scope::Group => self.processes.signal_group(inc.serial, signal),
+            Scope::Leftovers | Scope::Everything => {
+                kin::signal_all(&self.members(inc, scope), signal);
+                match scope {
+                    Scope::Everything => self.processes.signal_main(inc.serial, signal),
+                    Scope::Main | Scope::Group | Scope::Leftovers => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = result {
+            log::warn!("cannot send {signal} to {}: {error}", self.path(inc));
+        }
+    }
+
+    /// SIGCONT for those that are stopped: a stopped process cannot act on a stop signal.
+    fn wake(&mut self, inc: Incarnation, scope: Scope) {
+        if let Some(pid) = self.processes.main_pid(inc.serial)
+            && crate::sys::procfs::stat(pid).is_some_and(|stat| is_stopped(stat.state))
+        {
+            self.signal(inc, Signal::CONT, scope);
+        }
+        match scope {
+            Scope::Main | Scope::Group => {}
+            Scope::Leftovers | Scope::Everything => {
+                let mut members = self.members(inc, scope);
+                members.retain(|found| is_stopped(found.stat.state));
+                kin::signal_all(&members, Signal::CONT);
+            }
+        }
+    }
+
+    /// Descendants of a life: its leftovers, with `Scope::Everything` also what hangs below its main process.
+    fn members(&mut self, inc: Incarnation, scope: Scope) -> Vec<Found> {
+        let main = match scope {
+            Scope::Everything => self.processes.main_pid(inc.serial),
+            Scope::Main | Scope::Group | Scope::Leftovers => None,
+        };
+        let survey = self.survey();
+        self.kin.members(&survey, Owner::Life(inc.serial), main).unwrap_or_else(|error| {
+            log::error!("cannot look for descendants of {}: {error}", self.path(inc));
+            Vec::new()
+        })
+    }
+
+    fn find_strays(&mut self) {
+        self.seeking_strays = true;
+        let any = self.survey().any(Owner::Nobody);
+        self.core.handle_event(Event::Strays { any }, clock::now());
+    }
+
+    fn signal_strays(&mut self, signal: Signal) {
+        let survey = self.survey();
+        match self.kin.members(&survey, Owner::Nobody, None) {
+            Ok(mut members) => {
+                kin::signal_all(&members, signal);
+                members.retain(|found| is_stopped(found.stat.state));
+                kin::signal_all(&members, Signal::CONT);
+            }
+            Err(error) => log::error!("cannot look for strays: {error}"),
+        }
+    }
+
+    /// One walk for all hunts; whether another one has to follow at once.
+    fn strike(&mut self) -> bool {
+        let survey = self.survey();
+        self.kin.strike(&survey, &self.processes).unwrap_or_else(|error| {
+            log::error!("cannot look for descendants: {error}");
+            false
+        })
+    }
+
+    /// Who is whose, now; where /proc cannot be read, nobody is.
+    pub(super) fn survey(&mut self) -> Survey {
+        self.kin.survey(&self.processes).unwrap_or_else(|error| {
+            log::error!("cannot look for descendants: {error}");
+            Survey::default()
+        })
+    }
+
+    /// The life is over for the core; what may still run of it is nobody's.
+    pub(super) fn forget(&mut self, inc: Incarnation) {
+        self.kin.call_off(Owner::Life(inc.serial));
+        self.processes.remove(inc.serial);
+    }
+
+    /// Follows the tree into a job-control stop.
+    fn suspend(&mut self) {
+        self.terminal.give_back();
+        match &self.guard {
+            // The launcher's shell knows the guard: its stop is what the shell sees.
+            Some(guard) => {
+                let _ = crate::sys::pidfd::send_signal(guard.as_fd(), Signal::STOP);
+            }
+            None => signalfd::stop_self(),
+        }
+    }
+
+    pub(super) fn path(&self, inc: Incarnation) -> &str {
+        &self.core.spec().node(inc.node).path
+    }
+}
+
+fn is_stopped(state: char) -> bool {
+    matches!(state, 'T' | 't')
+}
+
+/// Where a stream of a process leads.
+enum Target {
+    Null,
+    Inherited(i32),
+    Pipe(OwnedFd),
+}
+
+impl Target {
+    fn fd<'a>(&'a self, null: &'a OwnedFd) -> BorrowedFd<'a> {
+        match self {
+            Self::Null => null.as_fd(),
+            Self::Pipe(fd) => fd.as_fd(),
+            Self::Inherited(0) => crate::sys::stdio::stdin(),
+            Self::Inherited(1) => crate::sys::stdio::stdout(),
+            Self::Inherited(_) => crate::sys::stdio::stderr(),
+        }
+    }
+}
+
+impl QueueHandle<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Shared(fd) => *fd,
+            Self::Own(fd) => fd.as_fd(),
+        }
+    }
+}
+
+type Ends<'a> = (Option<QueueHandle<'a>>, Option<QueueHandle<'a>>);
+
+fn queue_ends<'a>(queues: &'a super::queues::Queues, process: &ProcessSpec) -> Vec<Ends<'a>> {
+    let end = |wanted: bool, id, end| if wanted { queues.end(id, end) } else { None };
+    let ends = |usage: &crate::spec::QueueUse| {
+        (end(usage.put, usage.queue, QueueEnd::Put), end(usage.get, usage.queue, QueueEnd::Get))
+    };
+    process.queues.iter().map(ends).collect()
+}

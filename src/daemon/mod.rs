@@ -1,0 +1,226 @@
+//! The shell around the core: start-up in order, then the loop. The only user of mio.
+//!
+//! Start-up: signals are blocked before anything else; the ties are taken while they can still be told apart from
+//! strangers; inherited descriptors are closed; then the process becomes two, the guard and the supervisor, before any
+//! poll set exists.
+
+mod event_loop;
+mod executor;
+mod kin;
+pub mod log_buffer;
+mod output;
+mod processes;
+mod queues;
+mod source;
+mod terminal;
+mod ties;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use mio::Poll;
+
+use self::event_loop::Shell;
+use self::kin::Kin;
+use self::output::Outputs;
+use self::processes::Processes;
+use self::queues::Queues;
+use self::source::{Ready, Source};
+use self::terminal::Terminal;
+use self::ties::Ties;
+use crate::exit::Verdict;
+use crate::guard::{self, Guard};
+use crate::signal::Signal;
+use crate::spawn::Spawner;
+use crate::spec::{Door, TreeSpec};
+use crate::supervisor::Supervisor;
+use crate::supervisor::event::Tie;
+use crate::sys::pidfd::{self, Fork};
+use crate::sys::signalfd::{self, SignalFd};
+use crate::sys::timerfd::TimerFd;
+use crate::sys::{clock, entry, fd, process};
+
+/// What the tree is tied to and how fated itself runs; everything else is in the `TreeSpec`.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether the launcher's end ends the tree. `None`: yes, unless SIGHUP was ignored when fated was started.
+    pub die_with_parent: Option<bool>,
+    pub watch_pids: Vec<u32>,
+    pub watch_fds: Vec<RawFd>,
+    /// Two processes instead of one, where that has a use.
+    pub guard: bool,
+}
+
+/// Why no tree was started.
+#[derive(Debug)]
+pub struct StartupError {
+    what: String,
+    error: io::Error,
+}
+
+impl core::fmt::Display for StartupError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let text = match self.error.raw_os_error() {
+            Some(errno) => crate::start::Errno(errno).to_string(),
+            None => self.error.to_string(),
+        };
+        write!(f, "cannot {}: {text}", self.what)
+    }
+}
+
+impl core::error::Error for StartupError {}
+
+fn cannot(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartupError {
+    move |error| StartupError { what: what.into(), error }
+}
+
+/// Runs a tree to its end. Returns once in the process that the launcher knows; in the supervisor, where that is
+/// another one, never.
+///
+/// # Errors
+/// Nothing was started.
+pub fn run(spec: TreeSpec, options: &Options) -> Result<Verdict, StartupError> {
+    signalfd::block_all().map_err(cannot("block signals"))?;
+    entry::restore_sigchld();
+    let ties = take_ties(options)?;
+    fd::close_inherited(&options.watch_fds).map_err(cannot("close inherited descriptors"))?;
+    crate::sys::prctl::set_subreaper().map_err(cannot("become a subreaper"))?;
+    let terminal = Terminal::new();
+    if !options.guard || process::is_main_process_of_its_manager() {
+        return supervise(spec, ties, terminal, None);
+    }
+    let myself =
+        pidfd::open_self().map_err(cannot("open a descriptor of this process (Linux 5.10 or later is needed)"))?;
+    let (verdict_read, verdict_write) = fd::pipe().map_err(cannot("make a pipe"))?;
+    match process::fork().map_err(cannot("create the supervisor"))? {
+        Fork::Parent { pidfd, .. } => {
+            drop(verdict_write);
+            let launcher = ties.launcher;
+            drop(ties.others);
+            let guard = Guard { supervisor: pidfd, launcher, verdict: verdict_read };
+            guard::watch(guard).map_err(cannot("watch the supervisor"))
+        }
+        Fork::Child => {
+            drop(verdict_read);
+            let verdict = supervise(spec, ties, terminal, Some(myself)).unwrap_or_else(|error| {
+                log::error!("{error}");
+                Verdict::FAILED
+            });
+            log_buffer::flush();
+            guard::leave(&verdict_write, verdict)
+        }
+    }
+}
+
+/// Ties as they are taken at entry. Both the guard and the supervisor watch the launcher.
+struct EntryTies {
+    launcher: Option<OwnedFd>,
+    others: Ties,
+}
+
+fn take_ties(options: &Options) -> Result<EntryTies, StartupError> {
+    let mut others = Ties::default();
+    // Taken before the others are opened: a number given twice would else be ours already.
+    for number in &options.watch_fds {
+        let descriptor = fd::inherited(*number).map_err(cannot(format!("watch descriptor {number}")))?;
+        others.add(Tie::Descriptor { fd: *number }, descriptor);
+    }
+    let ignores_hangup = entry::ignored_at_entry().contains(&Signal::HUP);
+    let mut launcher = None;
+    if options.die_with_parent.unwrap_or(!ignores_hangup) {
+        match process::open_launcher().map_err(cannot("watch the launcher"))? {
+            process::Launcher::Watched { pid, pidfd } => {
+                launcher = Some(pidfd.try_clone().map_err(cannot("watch the launcher"))?);
+                others.add(Tie::Launcher { pid }, pidfd);
+            }
+            process::Launcher::None => log::debug!("there is no launcher to watch"),
+        }
+    }
+    for pid in &options.watch_pids {
+        others.add_pid(*pid).map_err(cannot(format!("watch process {pid}")))?;
+    }
+    Ok(EntryTies { launcher, others })
+}
+
+fn supervise(
+    spec: TreeSpec,
+    ties: EntryTies,
+    terminal: Terminal,
+    guard: Option<OwnedFd>,
+) -> Result<Verdict, StartupError> {
+    let mut ties = ties.others;
+    if let Some(guard) = &guard {
+        // One Ctrl-C arrives once: at the guard, which passes it on.
+        process::leave_group().map_err(cannot("leave the process group"))?;
+        crate::sys::prctl::set_subreaper().map_err(cannot("become a subreaper"))?;
+        let _ = crate::sys::prctl::set_name(c"fated:super");
+        ties.add(Tie::Guard, guard.try_clone().map_err(cannot("watch the guard"))?);
+    }
+    let limit = fd::raise_limit().map_err(cannot("raise the limit on descriptors"))?;
+    check_room(&spec, limit.hard)?;
+    let queues = Queues::open(&spec.queues)
+        .map_err(|what| StartupError { what: String::new(), error: io::Error::other(what) })?;
+    let myself =
+        pidfd::open_self().map_err(cannot("open a descriptor of this process (Linux 5.10 or later is needed)"))?;
+    let signals = SignalFd::new().map_err(cannot("receive signals"))?;
+    let timer = TimerFd::new().map_err(cannot("make a timer"))?;
+    let poll = Poll::new().map_err(cannot("make a poll set"))?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(cannot("open /dev/null"))?;
+    let outputs = Outputs::new(spec.nodes.iter().map(|node| node.path.clone()).collect());
+    let watch = |fd, source| event_loop::watch(&poll, fd, source).map_err(cannot("watch a descriptor"));
+    watch(signals.as_fd(), Source::Signals)?;
+    watch(timer.as_fd(), Source::Timer)?;
+    for (index, descriptor) in ties.descriptors() {
+        watch(descriptor, Source::Tie(index))?;
+    }
+    for index in [0, 1] {
+        if let Some(sink) = outputs.sink_fd(index) {
+            event_loop::watch_room(&poll, sink, Source::Sink(index)).map_err(cannot("watch stdout"))?;
+        }
+    }
+    let now = clock::now();
+    let id_prefix = format!("{}.{}.", std::process::id(), now.as_nanos());
+    let is_run = matches!(spec.door, Door::Run(_));
+    let shell = Shell {
+        spawner: Spawner::new(fd::raise(myself)),
+        core: Supervisor::new(spec, now),
+        poll,
+        processes: Processes::default(),
+        kin: Kin::new(id_prefix, is_run),
+        queues,
+        outputs,
+        ties,
+        terminal,
+        signals,
+        timer,
+        armed: None,
+        guard,
+        null: fd::raise(null.into()),
+        descriptor_limit: Some(limit),
+        ignored: entry::ignored_at_entry(),
+        seeking_strays: false,
+        ready: Ready::default(),
+        verdict: None,
+    };
+    shell.run().map_err(cannot("wait for events"))
+}
+
+/// Says before anything is started that the tree does not fit.
+fn check_room(spec: &TreeSpec, limit: u64) -> Result<(), StartupError> {
+    use crate::spec::Output;
+    // Above those that are always open and those of starts under way.
+    const RESERVE: u64 = 512;
+    let pipes = |output: &Output| u64::from(*output == Output::Prefix);
+    let needed: u64 = spec.processes().map(|(_, process)| 1 + pipes(&process.stdout) + pipes(&process.stderr)).sum();
+    let needed = needed + 2 * spec.queues.len() as u64 + RESERVE;
+    if needed > limit {
+        let what = format!(
+            "run {} processes: they need {needed} descriptors and the hard limit (ulimit -Hn) is {limit}; raise it, \
+             or set stdout and stderr to null or inherit",
+            spec.processes().count()
+        );
+        return Err(StartupError { what, error: io::Error::other("too few descriptors") });
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The guard: the outer of fated's two processes, the one that the launcher knows.
+//!
+//! It passes signals on, follows a job-control stop, and ends as the supervisor tells it to. If the supervisor is
+//! killed, what the supervisor looked after falls to the guard, a subreaper like it, and is killed at once. It waits in
+//! one ppoll over three descriptors and allocates nothing once it waits.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::exit::{ExitStatus, Verdict};
+use crate::signal::Signal;
+use crate::sys::signalfd::{self, SignalFd};
+use crate::sys::wait::Any;
+use crate::sys::{clock, fd, pidfd, process, readiness, stdio, sweep, tty, wait};
+use crate::time::Duration;
+
+/// How long what is left of a tree may take to die after it was sent SIGKILL.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How soon the guard looks again for what was forked while it killed.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+pub struct Guard {
+    pub supervisor: OwnedFd,
+    pub launcher: Option<OwnedFd>,
+    /// Where the supervisor leaves its verdict as its last act.
+    pub verdict: OwnedFd,
+}
+
+/// Watches over the supervisor until it has ended; how fated ends.
+///
+/// # Errors
+/// The system refuses what the guard needs to begin; the supervisor was killed then.
+pub fn watch(guard: Guard) -> io::Result<Verdict> {
+    let mut scratch = Box::new([0; sweep::PASS_MAX]);
+    let signals =
+        match SignalFd::new().and_then(|signals| fd::set_nonblocking(guard.verdict.as_fd(), true).map(|()| signals)) {
+            Ok(signals) => signals,
+            Err(error) => {
+                let _ = pidfd::send_signal(guard.supervisor.as_fd(), Signal::KILL);
+                return Err(error);
+            }
+        };
+    let terminal = tty::open_controlling().filter(|tty| tty::foreground(tty.as_fd()) == Some(tty::own_group()));
+    let ignored = crate::sys::entry::ignored_at_entry();
+    let mut launcher = guard.launcher.as_ref();
+    loop {
+        let watched = [Some(signals.as_fd()), Some(guard.supervisor.as_fd()), launcher.map(AsFd::as_fd)];
+        let ready = readiness::poll_readable(watched, None)?;
+        if ready[0] {
+            pass_signals_on(&signals, &guard, &ignored);
+        }
+        if ready[2] {
+            // The supervisor sees it too and stops the tree; a stopped one could not.
+            let _ = pidfd::send_signal(guard.supervisor.as_fd(), Signal::CONT);
+            launcher = None;
+        }
+        if ready[1]
+            && let Some(reaped) = pidfd::reap(guard.supervisor.as_fd())?
+        {
+            return Ok(match read_verdict(&guard.verdict) {
+                Some(verdict) => verdict,
+                None => {
+                    if let Some(tty) = &terminal {
+                        let _ = tty::set_foreground(tty.as_fd(), tty::own_group());
+                    }
+                    end_everything(&signals, reaped.status, &mut scratch)
+                }
+            });
+        }
+    }
+}
+
+fn pass_signals_on(signals: &SignalFd, guard: &Guard, ignored: &[Signal]) {
+    let mut stop = false;
+    while let Ok(Some(received)) = signals.read() {
+        let signal = received.signal;
+        if signal == Signal::CHLD || ignored.contains(&signal) {
+            continue;
+        }
+        let _ = pidfd::send_signal(guard.supervisor.as_fd(), signal);
+        stop |= matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU);
+    }
+    if stop {
+        signalfd::stop_self();
+    }
+}
+
+/// The supervisor did not say how it ends: it was killed, or broke. Nothing that it looked after survives it.
+fn end_everything(signals: &SignalFd, status: ExitStatus, scratch: &mut [u32; sweep::PASS_MAX]) -> Verdict {
+    let deadline = clock::now() + KILL_PATIENCE;
+    let mut ended = 0_u32;
+    loop {
+        sweep::kill_descendants(scratch);
+        loop {
+            match wait::peek_any() {
+                Ok(Any::Zombie(pid)) => ended += u32::from(matches!(wait::reap_pid(pid), Ok(Some(_)))),
+                Ok(Any::NoneExited) => break,
+                Ok(Any::NoChildren) | Err(_) => {
+                    say(format_args!("the supervisor {status}; the guard ended what was left of the tree ({ended})"));
+                    return Verdict::SUPERVISOR_KILLED;
+                }
+            }
+        }
+        let now = clock::now();
+        if now >= deadline {
+            say(format_args!("the supervisor {status}; something that was left of the tree cannot be killed"));
+            return Verdict::UNKILLABLE;
+        }
+        wait_for_a_death(signals, deadline.since(now));
+    }
+}
+
+fn wait_for_a_death(signals: &SignalFd, left: Duration) {
+    let _ = fd::wait_readable(signals.as_fd(), Some(left.min(LOOK_AGAIN)));
+    while let Ok(Some(_)) = signals.read() {}
+}
+
+/// One line on stderr, made in place.
+fn say(message: core::fmt::Arguments<'_>) {
+    use core::fmt::Write;
+    let mut line = Line { bytes: [0; 256], length: 0 };
+    let _ = write!(line, "fated: {message}");
+    let _ = line.write_str("\n");
+    stdio::write_stderr(&line.bytes[..line.length]);
+}
+
+/// Text up to a bound; what does not fit is left out.
+struct Line {
+    bytes: [u8; 256],
+    length: usize,
+}
+
+impl core::fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let room = &mut self.bytes[self.length..];
+        let length = text.len().min(room.len());
+        room[..length].copy_from_slice(&text.as_bytes()[..length]);
+        self.length += length;
+        Ok(())
+    }
+}
+
+const CODE: u8 = b'c';
+const SIGNAL: u8 = b's';
+
+/// The supervisor's last act: leaves its verdict for the guard and ends.
+pub fn leave(verdict_pipe: &OwnedFd, verdict: Verdict) -> ! {
+    let bytes = match verdict {
+        Verdict::Code(code) => [CODE, code],
+        Verdict::Signal(signal) => [SIGNAL, signal.number() as u8],
+    };
+    // If the guard has gone there is nobody to tell.
+    let _ = nix::unistd::write(verdict_pipe, &bytes);
+    process::exit_now(verdict.shell_code())
+}
+
+fn read_verdict(pipe: &OwnedFd) -> Option<Verdict> {
+    let mut bytes = [0; 2];
+    match nix::unistd::read(pipe, &mut bytes) {
+        Ok(2) if bytes[0] == CODE => Some(Verdict::Code(bytes[1])),
+        Ok(2) if bytes[0] == SIGNAL => Signal::from_number(i32::from(bytes[1])).map(Verdict::Signal),
+        Ok(_) | Err(_) => None,
+    }
+}

@@ -1,0 +1,210 @@
+//! The states of a process and of a group.
+//!
+//! A process *waits* until its group is active and what it is `after` is ready. It is *starting* from the clone until
+//! its exec is done, then *running*. When its main process ends by itself and `leftovers = "wait"`, it is *lingering*
+//! until the last descendant has gone. It is *stopping* once a stop signal was sent, to it or to its leftovers; when the
+//! patience is over everything of it is killed, and when even that does not end it within a bound it is given up. It
+//! has *ended* when nothing of it is left.
+//!
+//! A group *waits* for what it is `after`, is *active* while its members live by their own rules, is *falling* once it
+//! was decided that it ends (by a member's fate, its lifetime, or a fall above it), and has *ended* when each of its
+//! members has.
+
+use crate::exit::ExitStatus;
+use crate::name::Incarnation;
+use crate::supervisor::record::Cause;
+use crate::time::{Duration, Monotonic};
+
+/// How long something that was sent SIGKILL may take to go before it is given up as unkillable.
+pub const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// One life of a process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Life {
+    pub inc: Incarnation,
+    /// `None` until the clone was reported.
+    pub pid: Option<u32>,
+    pub since: Monotonic,
+    /// When its lifetime is over.
+    pub expires: Option<Monotonic>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProcessState {
+    Waiting,
+    Starting {
+        life: Life,
+    },
+    Running {
+        life: Life,
+    },
+    /// The main process has ended by itself with this outcome; its descendants are waited for.
+    Lingering {
+        life: Life,
+        main: ExitStatus,
+        outcome: Outcome,
+    },
+    Stopping {
+        life: Life,
+        main: Main,
+        patience: Patience,
+        outcome: Outcome,
+    },
+    Ended(Ended),
+}
+
+/// Whether the main process of a stopping process still lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Main {
+    Alive,
+    Gone(ExitStatus),
+}
+
+/// How far a stop has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Asked to stop; killed at `until`.
+    Asked { until: Option<Monotonic> },
+    /// Sent SIGKILL; given up at `until`. `overdue`: because the stop timeout had passed.
+    Killed { until: Monotonic, overdue: bool },
+}
+
+/// What an end will mean to the group around: known before the end is complete.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Success(Cause),
+    Failure(Cause),
+    /// It ends because something else does, or was never started: no consequence.
+    Collateral,
+}
+
+impl Outcome {
+    pub fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Success(cause) | Self::Failure(cause) => Some(cause),
+            Self::Collateral => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    pub at: Monotonic,
+    pub outcome: Outcome,
+    pub last: LastLife,
+}
+
+/// What became of the last life.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LastLife {
+    /// There was none.
+    None,
+    /// It could not begin.
+    StartFailed,
+    /// It ended; `killed`: something of it had to be killed after its stop timeout.
+    Over { status: ExitStatus, killed: bool },
+    /// It was given up, its main process with or without a status.
+    Unkillable,
+}
+
+impl ProcessState {
+    /// The life that it is in; `None` before the first and after the last.
+    pub fn life(&self) -> Option<&Life> {
+        match self {
+            Self::Starting { life }
+            | Self::Running { life }
+            | Self::Lingering { life, .. }
+            | Self::Stopping { life, .. } => Some(life),
+            Self::Waiting | Self::Ended(_) => None,
+        }
+    }
+
+    pub fn life_mut(&mut self) -> Option<&mut Life> {
+        match self {
+            Self::Starting { life }
+            | Self::Running { life }
+            | Self::Lingering { life, .. }
+            | Self::Stopping { life, .. } => Some(life),
+            Self::Waiting | Self::Ended(_) => None,
+        }
+    }
+
+    /// The instant at which this state must change if nothing else happens.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        match self {
+            Self::Starting { life } | Self::Running { life } | Self::Lingering { life, .. } => life.expires,
+            Self::Stopping { patience, .. } => match patience {
+                Patience::Asked { until } => *until,
+                Patience::Killed { until, .. } => Some(*until),
+            },
+            Self::Waiting | Self::Ended(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum GroupState {
+    Waiting,
+    Active {
+        expires: Option<Monotonic>,
+    },
+    Falling {
+        cause: Cause,
+        /// What its end will mean one level up.
+        outcome: Outcome,
+        budget: Budget,
+    },
+    Ended(Outcome),
+}
+
+/// How long the whole fall of a group may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// Whatever is left is killed then; `None`: its members' own timeouts bound it.
+    Until(Option<Monotonic>),
+    Spent,
+}
+
+impl GroupState {
+    pub fn deadline(&self) -> Option<Monotonic> {
+        match self {
+            Self::Active { expires } => *expires,
+            Self::Falling { budget: Budget::Until(until), .. } => *until,
+            Self::Falling { budget: Budget::Spent, .. } | Self::Waiting | Self::Ended(_) => None,
+        }
+    }
+}
+
+/// A node as the core keeps it: its state, and counts that are derived from its neighbours' states and kept beside
+/// them so that one death costs the same among ten nodes and ten thousand.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub state: State,
+    /// It has been ready, or has ended: nothing that is `after` it waits for it any longer.
+    pub passed: bool,
+    /// Entries of its `after` that have not passed.
+    pub awaited: u32,
+    /// Processes in it (itself included) that have a life.
+    pub live: u32,
+    /// Nodes `after` it with `live` above zero.
+    pub live_dependants: u32,
+    /// Group: direct members that have not ended.
+    pub open_members: u32,
+    /// Group: direct members that have not passed.
+    pub unpassed_members: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum State {
+    Process(ProcessState),
+    Group(GroupState),
+}
+
+impl State {
+    pub fn deadline(&self) -> Option<Monotonic> {
+        match self {
+            Self::Process(process) => process.deadline(),
+            Self::Group(group) => group.deadline(),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The transitions of a process: start, end, stop, kill.
+
+use crate::exit::ExitStatus;
+use crate::name::{Incarnation, NodeId};
+use crate::spec::{Leftovers, NodeKind};
+use crate::start::StartError;
+use crate::supervisor::command::{Command, Scope};
+use crate::supervisor::node::{
+    Ended, GroupState, KILL_PATIENCE, LastLife, Life, Main, Outcome, Patience, ProcessState, State,
+};
+use crate::supervisor::record::{Cause, How, What};
+use crate::supervisor::{Supervisor, Todo};
+use crate::time::{Limit, Monotonic};
+
+impl Supervisor {
+    /// Starts a waiting process or group whose time has come.
+    pub(super) fn try_start(&mut self, id: NodeId, now: Monotonic) {
+        let node = &self.nodes[id.index()];
+        let parent_active = match self.spec.node(id).parent {
+            Some(parent) => matches!(self.group_state(parent), Some(GroupState::Active { .. })),
+            None => true,
+        };
+        if node.awaited > 0 || !parent_active {
+            return;
+        }
+        match (&node.state, &self.spec.node(id).kind) {
+            (State::Process(ProcessState::Waiting), NodeKind::Process(process)) if process.autostart => {
+                self.start_process(id, now);
+            }
+            (State::Process(ProcessState::Waiting), _) => self.end_unstarted(id, now),
+            (State::Group(GroupState::Waiting), _) => self.activate(id, now),
+            (State::Process(_) | State::Group(_), _) => {}
+        }
+    }
+
+    fn start_process(&mut self, id: NodeId, now: Monotonic) {
+        self.serial += 1;
+        let inc = Incarnation { node: id, serial: self.serial };
+        let expires = self.spec.node(id).lifetime.map(|lifetime| now + lifetime);
+        let life = Life { inc, pid: None, since: now, expires };
+        self.set_process(id, ProcessState::Starting { life });
+        self.commands.push_back(Command::Start { inc });
+    }
+
+    /// A process that has no life and will get none.
+    pub(super) fn end_unstarted(&mut self, id: NodeId, now: Monotonic) {
+        self.end(id, Outcome::Collateral, LastLife::None, now);
+    }
+
+    pub(super) fn on_spawned(&mut self, inc: Incarnation, pid: u32, now: Monotonic) {
+        if let Some(life) = self.process_of(inc).and_then(ProcessState::life_mut) {
+            life.pid = Some(pid);
+            self.record(now, What::Spawned { inc, pid });
+        }
+    }
+
+    pub(super) fn on_started(&mut self, inc: Incarnation, now: Monotonic) {
+        let Some(ProcessState::Starting { life }) = self.process_of(inc) else { return };
+        let life = life.clone();
+        if let Some(pid) = life.pid {
+            self.record(now, What::Started { inc, pid });
+        }
+        self.set_process(inc.node, ProcessState::Running { life });
+        self.pass(inc.node);
+    }
+
+    pub(super) fn on_start_failed(&mut self, inc: Incarnation, error: StartError, now: Monotonic) {
+        let Some(state) = self.process_of(inc) else { return };
+        let outcome = match state {
+            ProcessState::Stopping { outcome, .. } => outcome.clone(),
+            ProcessState::Starting { .. }
+            | ProcessState::Running { .. }
+            | ProcessState::Lingering { .. }
+            | ProcessState::Waiting
+            | ProcessState::Ended(_) => {
+                Outcome::Failure(Cause { at: now, node: inc.node, how: How::StartFailed(error.clone()) })
+            }
+        };
+        self.record(now, What::StartFailed { inc, error });
+        self.end(inc.node, outcome, LastLife::StartFailed, now);
+    }
+
+    pub(super) fn on_exited(&mut self, inc: Incarnation, status: ExitStatus, leftovers: bool, now: Monotonic) {
+        let id = inc.node;
+        let Some(state) = self.process_of(inc).cloned() else { return };
+        let Some(life) = state.life().cloned() else { return };
+        let age = now - life.since;
+        let pid = life.pid.unwrap_or_default();
+        let outlived = match state {
+            ProcessState::Starting { .. } | ProcessState::Running { .. } => {
+                self.record(now, What::Exited { inc, pid, status, age, leftovers });
+                let cause = Cause { at: now, node: id, how: How::Exited { status, age } };
+                let success = self.process_spec(id).is_some_and(|process| process.is_success(status));
+                let outcome = if success { Outcome::Success(cause) } else { Outcome::Failure(cause) };
+                self.on_own_end(id, life, status, leftovers, outcome, now);
+                return;
+            }
+            ProcessState::Stopping { main: Main::Alive, patience, outcome, .. } => (patience, outcome),
+            // Reported twice: nothing that is not known already.
+            ProcessState::Stopping { main: Main::Gone(_), .. }
+            | ProcessState::Lingering { .. }
+            | ProcessState::Waiting
+            | ProcessState::Ended(_) => return,
+        };
+        self.record(now, What::Exited { inc, pid, status, age, leftovers });
+        let (patience, outcome) = outlived;
+        self.pass(id);
+        let main = Main::Gone(status);
+        if !leftovers || self.is_left_to_the_tree(id) {
+            self.release_if(leftovers, inc);
+            self.set_process(id, ProcessState::Stopping { life, main, patience, outcome: outcome.clone() });
+            self.end(id, outcome, LastLife::Over { status, killed: was_overdue(patience) }, now);
+            return;
+        }
+        match patience {
+            Patience::Asked { .. } => self.ask(id, inc, Scope::Leftovers),
+            // The kill goes on until nothing is found.
+            Patience::Killed { .. } => {}
+        }
+        self.set_process(id, ProcessState::Stopping { life, main, patience, outcome: outcome.clone() });
+        if outcome != Outcome::Collateral {
+            self.agenda.push_back(Todo::Consequence(id));
+        }
+    }
+
+    /// The main process ended without being asked to.
+    fn on_own_end(
+        &mut self,
+        id: NodeId,
+        life: Life,
+        status: ExitStatus,
+        leftovers: bool,
+        outcome: Outcome,
+        now: Monotonic,
+    ) {
+        let inc = life.inc;
+        self.pass(id);
+        let policy = self.process_spec(id).map_or(Leftovers::Stop, |process| process.leftovers);
+        match (leftovers, policy) {
+            (false, _) | (true, Leftovers::Ignore) => {
+                self.release_if(leftovers, inc);
+                self.end(id, outcome, LastLife::Over { status, killed: false }, now);
+            }
+            (true, Leftovers::Wait) => {
+                self.set_process(id, ProcessState::Lingering { life, main: status, outcome });
+                if self.spec.node(id).parent.is_some_and(|parent| self.is_falling(parent)) {
+                    self.agenda.push_back(Todo::Unblocked(id));
+                }
+            }
+            (true, Leftovers::Stop) => {
+                let main = Main::Gone(status);
+                self.begin_stop(id, life, main, outcome, now);
+                // A fall does not wait for what the fallen one has left behind.
+                self.agenda.push_back(Todo::Consequence(id));
+            }
+        }
+    }
+
+    pub(super) fn on_emptied(&mut self, inc: Incarnation, now: Monotonic) {
+        let (outcome, last) = match self.process_of(inc) {
+            Some(ProcessState::Lingering { main, outcome, .. }) => {
+                (outcome.clone(), LastLife::Over { status: *main, killed: false })
+            }
+            Some(ProcessState::Stopping { main: Main::Gone(status), patience, outcome, .. }) => {
+                (outcome.clone(), LastLife::Over { status: *status, killed: was_overdue(*patience) })
+            }
+            Some(
+                ProcessState::Stopping { main: Main::Alive, .. }
+                | ProcessState::Starting { .. }
+                | ProcessState::Running { .. }
+                | ProcessState::Waiting
+                | ProcessState::Ended(_),
+            )
+            | None => return,
+        };
+        self.record(now, What::Emptied { inc });
+        self.end(inc.node, outcome, last, now);
+    }
+
+    pub(super) fn on_process_deadline(&mut self, id: NodeId, now: Monotonic) {
+        let Some(state) = self.process_state(id).cloned() else { return };
+        match state {
+            ProcessState::Starting { life } | ProcessState::Running { life } => {
+                let cause = self.lifetime_cause(id, now);
+                self.begin_stop(id, life, Main::Alive, Outcome::Failure(cause), now);
+            }
+            ProcessState::Lingering { life, main, .. } => {
+                let cause = self.lifetime_cause(id, now);
+                self.begin_stop(id, life, Main::Gone(main), Outcome::Failure(cause), now);
+                self.agenda.push_back(Todo::Consequence(id));
+            }
+            ProcessState::Stopping { patience: Patience::Asked { .. }, .. } => self.kill_process(id, true, now),
+            ProcessState::Stopping { life, patience: Patience::Killed { .. }, outcome, .. } => {
+                self.record(now, What::Unkillable { inc: life.inc });
+                self.end(id, outcome, LastLife::Unkillable, now);
+            }
+            ProcessState::Waiting | ProcessState::Ended(_) => {}
+        }
+    }
+
+    pub(super) fn lifetime_cause(&self, id: NodeId, now: Monotonic) -> Cause {
+        let limit = self.spec.node(id).lifetime.unwrap_or_default();
+        Cause { at: now, node: id, how: How::Lifetime { limit } }
+    }
+
+    /// Asks a living process to stop as part of a fall, whatever it is doing.
+    pub(super) fn stop_process(&mut self, id: NodeId, now: Monotonic) {
+        match self.process_state(id).cloned() {
+            Some(ProcessState::Starting { life } | ProcessState::Running { life }) => {
+                self.begin_stop(id, life, Main::Alive, Outcome::Collateral, now);
+            }
+            Some(ProcessState::Lingering { life, main, outcome }) => {
+                self.begin_stop(id, life, Main::Gone(main), outcome, now);
+            }
+            Some(ProcessState::Stopping { .. } | ProcessState::Waiting | ProcessState::Ended(_)) | None => {}
+        }
+    }
+
+    /// The first step of the stop plan: the signal, or the kill where there is no patience.
+    fn begin_stop(&mut self, id: NodeId, life: Life, main: Main, outcome: Outcome, now: Monotonic) {
+        let inc = life.inc;
+        let Some(plan) = self.process_spec(id).map(|process| process.stop) else { return };
+        let limit = self.patience(plan.timeout);
+        let patience = Patience::Asked { until: limit.from(now) };
+        self.set_process(id, ProcessState::Stopping { life, main, patience, outcome });
+        if limit == Limit::AT_ONCE {
+            self.kill_process(id, false, now);
+            return;
+        }
+        let scope = match main {
+            Main::Alive => Scope::Main,
+            Main::Gone(_) => Scope::Leftovers,
+        };
+        self.ask(id, inc, scope);
+        self.record(now, What::Stopping { inc, signal: self.stop_signal.unwrap_or(plan.signal), main });
+    }
+
+    fn ask(&mut self, id: NodeId, inc: Incarnation, scope: Scope) {
+        let Some(plan) = self.process_spec(id).map(|process| process.stop) else { return };
+        let signal = self.stop_signal.unwrap_or(plan.signal);
+        let scope = match &self.spec.door {
+            crate::spec::Door::Run(run) if run.signal_group && scope == Scope::Main => Scope::Group,
+            crate::spec::Door::Run(_) | crate::spec::Door::Up => scope,
+        };
+        self.commands.push_back(Command::Signal { inc, signal, scope });
+        self.commands.push_back(Command::Wake { inc, scope });
+    }
+
+    /// Kills everything of a living process; one that is being killed is left to it.
+    pub(super) fn kill_process(&mut self, id: NodeId, overdue: bool, now: Monotonic) {
+        let Some(state) = self.process_state(id).cloned() else { return };
+        let (life, main, outcome) = match state {
+            ProcessState::Stopping { patience: Patience::Killed { .. }, .. }
+            | ProcessState::Waiting
+            | ProcessState::Ended(_) => return,
+            ProcessState::Starting { life } | ProcessState::Running { life } => {
+                (life, Main::Alive, Outcome::Collateral)
+            }
+            ProcessState::Lingering { life, main, outcome } => (life, Main::Gone(main), outcome),
+            ProcessState::Stopping { life, main, outcome, .. } => (life, main, outcome),
+        };
+        let inc = life.inc;
+        let patience = Patience::Killed { until: now + KILL_PATIENCE, overdue };
+        self.set_process(id, ProcessState::Stopping { life, main, patience, outcome });
+        let scope = if self.is_left_to_the_tree(id) { Scope::Main } else { Scope::Everything };
+        self.commands.push_back(Command::Kill { inc, scope });
+        self.record(now, What::Killing { inc, overdue });
+    }
+
+    /// Brings the end of a stop nearer, to a second from now at the latest.
+    pub(super) fn shorten(&mut self, id: NodeId, now: Monotonic) {
+        let hastened = now + crate::supervisor::HASTENED_TIMEOUT;
+        if let State::Process(ProcessState::Stopping { patience: Patience::Asked { until }, .. }) =
+            &mut self.nodes[id.index()].state
+        {
+            *until = Some(until.map_or(hastened, |until| until.min(hastened)));
+        }
+    }
+
+    fn is_left_to_the_tree(&self, id: NodeId) -> bool {
+        self.process_spec(id).is_some_and(|process| process.leftovers == Leftovers::Ignore)
+    }
+
+    fn release_if(&mut self, leftovers: bool, inc: Incarnation) {
+        if leftovers {
+            self.commands.push_back(Command::Release { inc });
+        }
+    }
+
+    /// The node has ended: nothing of it is left, or what is left is the tree's.
+    fn end(&mut self, id: NodeId, outcome: Outcome, last: LastLife, now: Monotonic) {
+        self.set_process(id, ProcessState::Ended(Ended { at: now, outcome, last }));
+        self.leave_queues(id, now);
+        self.pass(id);
+        self.agenda.push_back(Todo::Ended(id));
+    }
+
+    /// Replaces a process's state and keeps the counts of living processes right.
+    fn set_process(&mut self, id: NodeId, state: ProcessState) {
+        let before = self.process_state(id).is_some_and(|state| state.life().is_some());
+        let after = state.life().is_some();
+        self.nodes[id.index()].state = State::Process(state);
+        if before != after {
+            self.count_life(id, after);
+        }
+    }
+}
+
+fn was_overdue(patience: Patience) -> bool {
+    match patience {
+        Patience::Asked { .. } => false,
+        Patience::Killed { overdue, .. } => overdue,
+    }
+}

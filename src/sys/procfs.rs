@@ -1,0 +1,206 @@
+//! What /proc says about processes: who is whose child, and which process a found one is.
+//!
+//! Nothing in /proc is a snapshot. A walk can miss a process that is created or reparented while it runs; who must find
+//! everything walks until two walks agree.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+
+use super::pidfd;
+use crate::signal::Signal;
+
+/// How many processes one walk finds at most.
+pub const FOUND_MAX: usize = 100_000;
+
+/// How much of an environment is looked at, in bytes.
+const ENVIRON_MAX: u64 = 1 << 20;
+
+/// A process as /proc/PID/stat describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcStat {
+    pub ppid: u32,
+    pub pgrp: u32,
+    pub session: u32,
+    /// `R`, `S`, `D`, `T`, `Z` and so on, as in proc(5).
+    pub state: char,
+    pub threads: u32,
+    /// In clock ticks since boot; together with the number it names one process for good.
+    pub starttime: u64,
+}
+
+impl ProcStat {
+    /// Whether there is something to signal: a zombie has ended, unless other threads outlive its first.
+    pub fn is_alive(&self) -> bool {
+        match self.state {
+            'Z' => self.threads > 1,
+            'X' | 'x' => false,
+            _ => true,
+        }
+    }
+}
+
+/// A process that a walk found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub pid: u32,
+    pub stat: ProcStat,
+}
+
+/// The process of that number; `None` where there is none.
+pub fn stat(pid: u32) -> Option<ProcStat> {
+    // Long enough for the name's 16 bytes and every number at its largest up to the start time.
+    let mut buffer = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+    parse_stat(&buffer[..length])
+}
+
+/// Reads a line of /proc/PID/stat. Allocates nothing.
+pub(super) fn parse_stat(line: &[u8]) -> Option<ProcStat> {
+    // The name stands in parentheses and may hold anything, parentheses too: the fields begin after the last one.
+    let end = line.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = core::str::from_utf8(line.get(end + 1..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let ppid = fields.next()?.parse().ok()?;
+    let pgrp = fields.next()?.parse().unwrap_or(0);
+    let session = fields.next()?.parse().unwrap_or(0);
+    // Fields 7 to 19 lie before the number of threads, one before the start time.
+    let threads = fields.nth(13)?.parse().ok()?;
+    let starttime = fields.nth(1)?.parse().ok()?;
+    Some(ProcStat { ppid, pgrp, session, state, threads, starttime })
+}
+
+/// Our own children, zombies among them.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn children_of_self() -> io::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    Reader::new()?.children(std::process::id(), &mut children);
+    Ok(children)
+}
+
+/// Appends the children of a process, of all of its threads; nothing where it has gone.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn children_of(pid: u32, children: &mut Vec<u32>) -> io::Result<()> {
+    Reader::new()?.children(pid, children);
+    Ok(())
+}
+
+/// All living descendants of the roots, breadth first, the roots themselves not among them; at most `FOUND_MAX`.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn walk(roots: impl IntoIterator<Item = u32>) -> io::Result<Vec<Found>> {
+    let mut reader = Reader::new()?;
+    let mut queue: Vec<u32> = roots.into_iter().collect();
+    let mut seen: HashSet<u32> = queue.iter().copied().collect();
+    let mut found = Vec::new();
+    let mut next = 0;
+    while next < queue.len() && queue.len() < FOUND_MAX {
+        let known = queue.len();
+        let parent = queue[next];
+        reader.children(parent, &mut queue);
+        next += 1;
+        // A number that is reused while we walk could lead in a circle.
+        let fresh: Vec<u32> = queue.drain(known..).filter(|pid| seen.insert(*pid)).collect();
+        for pid in fresh {
+            queue.push(pid);
+            if let Some(stat) = stat(pid).filter(ProcStat::is_alive) {
+                found.push(Found { pid, stat });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Sends a signal to a process that a walk found; `false` where it has gone meanwhile, whoever has its number now.
+///
+/// # Errors
+/// EPERM: it is not ours to signal; EMFILE and the like.
+pub fn signal_found(found: &Found, signal: Signal) -> io::Result<bool> {
+    pidfd::signal_checked(found.pid, signal, || {
+        stat(found.pid).is_some_and(|now| now.starttime == found.stat.starttime)
+    })
+}
+
+/// Whether the process was executed with this `NAME=value` in its environment; `false` where it may not be read.
+pub fn environ_has(pid: u32, variable: &[u8]) -> bool {
+    environ(pid).is_some_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == variable))
+}
+
+/// The value that a variable had when the process was executed.
+pub fn environ_value(pid: u32, name: &str) -> Option<Vec<u8>> {
+    let environ = environ(pid)?;
+    let value = |entry: &[u8]| Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec());
+    environ.split(|byte| *byte == 0).find_map(value)
+}
+
+/// Where in the kernel a process waits; `None` where it does not, or the kernel does not tell.
+pub fn wchan(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/wchan")).ok().filter(|name| !name.is_empty() && name != "0")
+}
+
+/// The name of its program, up to 15 bytes.
+pub fn comm(pid: u32) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+}
+
+fn environ(pid: u32) -> Option<Vec<u8>> {
+    let mut environ = Vec::new();
+    File::open(format!("/proc/{pid}/environ")).ok()?.take(ENVIRON_MAX).read_to_end(&mut environ).ok()?;
+    Some(environ)
+}
+
+/// Whether the kernel lists children (CONFIG_PROC_CHILDREN).
+pub(super) fn lists_children() -> bool {
+    fs::exists("/proc/thread-self/children").unwrap_or(false)
+}
+
+/// Finds children for the length of one walk.
+enum Reader {
+    /// The kernel lists them; the buffer is reused.
+    Listed(String),
+    /// It does not: the parent of every process, read once.
+    Scanned(HashMap<u32, Vec<u32>>),
+}
+
+impl Reader {
+    fn new() -> io::Result<Self> {
+        if lists_children() { Ok(Self::Listed(String::new())) } else { Self::scan() }
+    }
+
+    fn scan() -> io::Result<Self> {
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for pid in numbers_in("/proc")? {
+            if let Some(stat) = stat(pid) {
+                children.entry(stat.ppid).or_default().push(pid);
+            }
+        }
+        Ok(Self::Scanned(children))
+    }
+
+    fn children(&mut self, pid: u32, found: &mut Vec<u32>) {
+        match self {
+            Self::Listed(buffer) => {
+                for thread in numbers_in(&format!("/proc/{pid}/task")).into_iter().flatten() {
+                    buffer.clear();
+                    let list = File::open(format!("/proc/{pid}/task/{thread}/children"));
+                    // A thread that has gone meanwhile has handed its children on: the next walk finds them.
+                    if list.is_ok_and(|mut list| list.read_to_string(buffer).is_ok()) {
+                        found.extend(buffer.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+                    }
+                }
+            }
+            Self::Scanned(children) => found.extend(children.get(&pid).into_iter().flatten()),
+        }
+    }
+}
+
+fn numbers_in(directory: &str) -> io::Result<impl Iterator<Item = u32> + use<>> {
+    Ok(fs::read_dir(directory)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
+}
