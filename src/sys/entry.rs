@@ -8,6 +8,8 @@ use crate::signal::Signal;
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 
 // Rust's runtime ignores SIGPIPE before `main`; only a constructor runs early enough to see what was inherited.
+// SAFETY: the section holds addresses of functions that the C runtime calls once, before `main`; this is one, and it
+// needs nothing that Rust's runtime sets up.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static CAPTURE: extern "C" fn() = capture;
