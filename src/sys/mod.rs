@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod entry;
 pub mod fd;
+pub mod kill;
 pub mod pidfd;
 pub mod prctl;
 pub mod procfs;
