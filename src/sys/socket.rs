@@ -56,7 +56,7 @@ pub fn queue_seqpacket(capacity: u64) -> io::Result<QueueEnds> {
 /// EINVAL where the kernel has no packet mode; else the system's.
 pub fn queue_pipe(capacity: u64) -> io::Result<QueueEnds> {
     let (get, put) = fd::pipe_with(libc::O_DIRECT)?;
-    let mut wanted = i32::try_from(capacity).unwrap_or(i32::MAX / 2 + 1);
+    let mut wanted = i32::try_from(capacity).unwrap_or(i32::MAX / 2 + 1).max(1);
     loop {
         // SAFETY: no pointer is passed.
         match check(unsafe { libc::fcntl(put.as_raw_fd(), libc::F_SETPIPE_SZ, wanted) }) {

@@ -13,7 +13,7 @@ use fated::spawn::{QueueGrant, Spawner};
 use fated::spec::{QueueUse, Session};
 use fated::start::{Errno, Stage, StartError};
 use fated::sys::fd::{self, DescriptorLimit};
-use fated::sys::{pidfd, signalfd, socket};
+use fated::sys::{pidfd, signalfd, socket, tty};
 
 use crate::fixture::{BOUND, Scratch, finish, null, output, read_all, reap, refusal, request, spawner, spec, start};
 
@@ -238,6 +238,35 @@ fn a_session_of_its_own_or_a_group_in_ours() {
     let error = finish(&mut started).unwrap_err();
     assert_eq!((error.stage, error.errno), (Stage::Terminal, Errno(libc::ENOTTY)));
     reap(&started);
+}
+
+#[test]
+fn on_a_terminal_its_group_is_in_the_foreground() {
+    if std::env::var_os(crate::ON_TERMINAL).is_none() {
+        return;
+    }
+    let terminal = tty::open_controlling().unwrap();
+    assert_eq!(tty::foreground(terminal.as_fd()), Some(tty::own_group()));
+    let mut grouped = spec(&["cat", "/proc/self/stat"]);
+    grouped.session = Session::Terminal;
+    let null = null();
+    for takes in [true, false] {
+        let (read, write) = fd::pipe().unwrap();
+        let mut asked = request(&grouped, [null.as_fd(), write.as_fd(), null.as_fd()], &[]);
+        asked.foreground = takes.then_some(terminal.as_fd());
+        let mut started = spawner().start(&asked).unwrap();
+        drop(write);
+        assert_eq!(finish(&mut started), Ok(()));
+        let stat = read_all(read);
+        let fields: Vec<&str> = stat.split(' ').collect();
+        assert_eq!(fields[7] == fields[0], takes, "{stat}");
+        if takes {
+            assert_eq!(tty::foreground(terminal.as_fd()), Some(started.pid));
+            tty::take_back(&terminal, started.pid).unwrap();
+        }
+        assert_eq!(tty::foreground(terminal.as_fd()), Some(tty::own_group()));
+        reap(&started);
+    }
 }
 
 #[test]
