@@ -11,7 +11,7 @@ use crate::exit::{ExitStatus, Verdict};
 use crate::signal::Signal;
 use crate::sys::signalfd::{self, SignalFd};
 use crate::sys::wait::Any;
-use crate::sys::{clock, fd, pidfd, process, readiness, stdio, sweep, tty, wait};
+use crate::sys::{clock, fd, kill, pidfd, process, readiness, stdio, tty, wait};
 use crate::time::Duration;
 
 /// How long what is left of a tree may take to die after it was sent SIGKILL.
@@ -19,6 +19,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How soon the guard looks again for what was forked while it killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Room to read a list of children, in bytes.
+const SCRATCH: usize = 64 * 1024;
 
 pub struct Guard {
     pub supervisor: OwnedFd,
@@ -32,7 +35,7 @@ pub struct Guard {
 /// # Errors
 /// The system refuses what the guard needs to begin; the supervisor was killed then.
 pub fn watch(guard: Guard) -> io::Result<Verdict> {
-    let mut scratch = Box::new([0; sweep::PASS_MAX]);
+    let mut scratch = vec![0; SCRATCH];
     let signals =
         match SignalFd::new().and_then(|signals| fd::set_nonblocking(guard.verdict.as_fd(), true).map(|()| signals)) {
             Ok(signals) => signals,
@@ -87,11 +90,11 @@ fn pass_signals_on(signals: &SignalFd, guard: &Guard, ignored: &[Signal]) {
 }
 
 /// The supervisor did not say how it ends: it was killed, or broke. Nothing that it looked after survives it.
-fn end_everything(signals: &SignalFd, status: ExitStatus, scratch: &mut [u32; sweep::PASS_MAX]) -> Verdict {
+fn end_everything(signals: &SignalFd, status: ExitStatus, scratch: &mut [u8]) -> Verdict {
     let deadline = clock::now() + KILL_PATIENCE;
     let mut ended = 0_u32;
     loop {
-        sweep::kill_descendants(scratch);
+        kill::kill_children_of_self(scratch);
         loop {
             match wait::peek_any() {
                 Ok(Any::Zombie(pid)) => ended += u32::from(matches!(wait::reap_pid(pid), Ok(Some(_)))),

@@ -4,6 +4,10 @@
 //! calls only; it allocates nothing, locks nothing, panics nowhere and writes to no memory but its stack and the two
 //! pointers of `Words` that are meant for it.
 //!
+//! What ends everyone who shares a memory ends us with the child: the kernel's OOM killer at all times, and on Linux
+//! before 5.16 a signal with a core dump that comes between the last step below and the exec. All signals stay blocked
+//! up to there.
+//!
 //! A process that changes its user must not be made this way: it would make us non-dumpable and let a foreign user
 //! into our memory. It will be cloned without CLONE_VM, with the steps for groups, user and capabilities between
 //! `limits` and `enter`; joining a cgroup comes before `limits`.

@@ -63,12 +63,27 @@ fn disposition(number: i32) -> Option<libc::sighandler_t> {
 mod tests {
     use super::*;
 
+    /// Set where the test runs below a shell that ignores two signals.
+    const BELOW: &str = "FATED_TEST_IGNORED";
+
     #[test]
-    fn the_runtime_ignores_sigpipe_but_the_capture_came_before() {
+    fn what_was_ignored_at_entry_is_told_from_what_the_runtime_ignores() {
         assert_eq!(disposition(libc::SIGPIPE), Some(libc::SIG_IGN));
-        // A test runner started with SIGPIPE ignored (Python does so for its children) passes that on.
-        let inherited = std::process::Command::new("/bin/true").status();
-        assert!(inherited.is_ok());
-        assert!(!ignored_at_entry().contains(&Signal::KILL));
+        if std::env::var_os(BELOW).is_some() {
+            assert_eq!(ignored_at_entry(), [Signal::HUP, Signal::USR2]);
+            restore_sigpipe();
+            assert_eq!(disposition(libc::SIGPIPE), Some(libc::SIG_DFL));
+            return;
+        }
+        let name = "sys::entry::tests::what_was_ignored_at_entry_is_told_from_what_the_runtime_ignores";
+        let output = std::process::Command::new("sh")
+            .args(["-c", "trap '' HUP USR2; exec \"$@\"", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(BELOW, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
     }
 }

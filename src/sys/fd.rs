@@ -171,7 +171,8 @@ mod tests {
         let write = raise(write);
         assert!(write.as_raw_fd() >= LOW_END);
         assert!(!wait_readable(read.as_fd(), Some(Duration::ZERO)).unwrap());
-        assert_eq!(raise(write).as_raw_fd() >= LOW_END, wait_readable(read.as_fd(), None).unwrap());
+        drop(raise(write));
+        assert!(wait_readable(read.as_fd(), Some(Duration::from_secs(10))).unwrap());
     }
 
     #[test]

@@ -204,3 +204,86 @@ impl Reader {
 fn numbers_in(directory: &str) -> io::Result<impl Iterator<Item = u32> + use<>> {
     Ok(fs::read_dir(directory)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A shell that waits for its child, which has a session of its own and waits for input.
+    fn family() -> (Child, u32) {
+        // A background command of a shell without job control reads /dev/null, unless told otherwise.
+        let script = "exec 3<&0; setsid sh -c 'echo $$; read x; exit' <&3 & wait";
+        let mut shell = Command::new("sh")
+            .args(["-c", script])
+            .env("FATED_ID", "family-1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child = line.trim().parse().unwrap();
+        (shell, child)
+    }
+
+    #[test]
+    fn a_line_of_stat_is_read_whatever_the_name() {
+        let line = b"7 (a) R 1 (x) S 1 2 3 0 -1 4 5 6 7 8 9 10 11 12 20 0 3 0 4711 99 1\n";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.ppid, stat.pgrp, stat.session, stat.state), (1, 2, 3, 'S'));
+        assert_eq!((stat.threads, stat.starttime), (3, 4711));
+        for bad in [&b""[..], b"7 (a", b"7 (a)", b"7 (a) S 1", b"7 (\xff) \xff"] {
+            assert_eq!(parse_stat(bad), None);
+        }
+    }
+
+    #[test]
+    fn our_own_stat_is_ours() {
+        let own = stat(std::process::id()).unwrap();
+        assert!(own.is_alive());
+        assert_eq!(own.ppid, std::os::unix::process::parent_id());
+        assert_eq!(stat(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_walk_finds_what_left_the_session_and_signals_that_alone() {
+        let (mut shell, child) = family();
+        assert!(children_of_self().unwrap().contains(&shell.id()));
+        for reader in [Reader::new().unwrap(), Reader::scan().unwrap()] {
+            let mut reader = reader;
+            let mut children = Vec::new();
+            reader.children(shell.id(), &mut children);
+            assert_eq!(children, [child]);
+        }
+        let found = walk([shell.id()]).unwrap();
+        assert_eq!(found.iter().map(|found| found.pid).collect::<Vec<_>>(), [child]);
+        assert_eq!(found[0].stat.session, child);
+        assert!(environ_has(child, b"FATED_ID=family-1"));
+        assert!(!environ_has(child, b"FATED_ID=family"));
+        assert_eq!(environ_value(child, "FATED_ID").as_deref(), Some(&b"family-1"[..]));
+        assert_eq!(environ_value(child, "FATED"), None);
+        assert_eq!(comm(child).as_deref(), Some("sh"));
+
+        let mut stranger = found[0];
+        stranger.stat.starttime += 1;
+        assert!(!signal_found(&stranger, Signal::KILL).unwrap(), "another process has the number");
+        assert!(signal_found(&found[0], Signal::KILL).unwrap());
+        shell.wait().unwrap();
+        assert!(!signal_found(&found[0], Signal::KILL).unwrap());
+        assert_eq!(walk([shell.id()]).unwrap(), []);
+    }
+
+    #[test]
+    fn a_zombie_is_not_alive() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pidfd = pidfd::open(child.id()).unwrap();
+        let bound = Some(crate::time::Duration::from_secs(20));
+        crate::sys::fd::wait_readable(std::os::fd::AsFd::as_fd(&pidfd), bound).unwrap();
+        assert!(!stat(child.id()).unwrap().is_alive());
+        assert!(!walk([std::process::id()]).unwrap().iter().any(|found| found.pid == child.id()));
+        child.wait().unwrap();
+    }
+}

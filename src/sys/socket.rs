@@ -56,7 +56,7 @@ pub fn queue_seqpacket(capacity: u64) -> io::Result<QueueEnds> {
 /// EINVAL where the kernel has no packet mode; else the system's.
 pub fn queue_pipe(capacity: u64) -> io::Result<QueueEnds> {
     let (get, put) = fd::pipe_with(libc::O_DIRECT)?;
-    let mut wanted = i32::try_from(capacity).unwrap_or(i32::MAX / 2 + 1);
+    let mut wanted = i32::try_from(capacity).unwrap_or(i32::MAX / 2 + 1).max(1);
     loop {
         // SAFETY: no pointer is passed.
         match check(unsafe { libc::fcntl(put.as_raw_fd(), libc::F_SETPIPE_SZ, wanted) }) {
@@ -83,12 +83,14 @@ pub fn reopen_pipe(end: BorrowedFd<'_>, direction: Direction) -> io::Result<Owne
         Direction::Write => libc::O_WRONLY,
     };
     // Without O_NONBLOCK the open would wait for the other end where that is closed.
-    let flags = access | libc::O_DIRECT | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let flags = access | libc::O_CLOEXEC | libc::O_NONBLOCK;
     // SAFETY: the path ends with a NUL byte and outlives the call.
     let raw = super::retry(|| unsafe { libc::open(path.as_ptr().cast(), flags) })?;
     // SAFETY: the kernel has just made this descriptor for us alone.
     let reopened = unsafe { OwnedFd::from_raw_fd(raw) };
-    fd::set_nonblocking(reopened.as_fd(), false)?;
+    // Packet mode can be set on an open pipe, not asked for when one is opened by path. O_NONBLOCK goes.
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::fcntl(raw, libc::F_SETFL, libc::O_DIRECT) })?;
     Ok(reopened)
 }
 
