@@ -118,6 +118,9 @@ impl Supervisor {
 
     /// Takes in something that happened.
     pub fn handle_event(&mut self, event: Event, now: Monotonic) {
+        if self.is_over() {
+            return;
+        }
         match event {
             Event::Spawned { inc, pid } => self.on_spawned(inc, pid, now),
             Event::Started { inc } => self.on_started(inc, now),
