@@ -50,6 +50,8 @@ pub struct Supervisor {
     queue_users: Vec<QueueUsers>,
     ending: Ending,
     urgency: Urgency,
+    /// Somebody outside asked for the tree's end: nothing is waited for any longer that could live on.
+    stop_requested: bool,
     /// A stop signal for the command in place of the plan's, from a rewritten SIGTERM.
     stop_signal: Option<Signal>,
     born: Monotonic,
@@ -99,6 +101,7 @@ impl Supervisor {
             queue_users,
             ending: Ending::NotYet,
             urgency: Urgency::Calm,
+            stop_requested: false,
             stop_signal: None,
             born: now,
             serial: 0,
@@ -222,8 +225,9 @@ impl Supervisor {
         self.request_stop(How::TieBroken(tie), now);
     }
 
-    /// Stops the whole tree; changes nothing where that is under way.
+    /// Stops the whole tree; where that is under way it only ends the waiting for strays.
     fn request_stop(&mut self, how: How, now: Monotonic) {
+        self.stop_requested = true;
         let cause = Cause { at: now, node: NodeId::ROOT, how };
         match &self.nodes[0].state {
             State::Group(GroupState::Waiting | GroupState::Active { .. }) => {
