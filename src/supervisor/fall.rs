@@ -16,9 +16,10 @@ impl Supervisor {
     pub(super) fn activate(&mut self, id: NodeId, now: Monotonic) {
         let expires = self.spec.node(id).lifetime.map(|lifetime| now + lifetime);
         self.set_group(id, GroupState::Active { expires });
-        let members = self.order.members(id);
-        self.agenda.extend(members.iter().map(|member| Todo::TryStart(*member)));
-        if members.is_empty() {
+        for index in 0..self.order.members(id).len() {
+            self.consider_start(self.order.members(id)[index]);
+        }
+        if self.order.members(id).is_empty() {
             self.end_group(id, now);
         }
     }
@@ -271,7 +272,7 @@ impl Supervisor {
             let node = &mut self.nodes[dependant.index()];
             node.awaited -= 1;
             if node.awaited == 0 {
-                self.agenda.push_back(Todo::TryStart(dependant));
+                self.consider_start(dependant);
             }
         }
         if let Some(parent) = self.spec.node(id).parent {

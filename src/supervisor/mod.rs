@@ -58,6 +58,10 @@ pub struct Supervisor {
     serial: u64,
     commands: VecDeque<Command>,
     agenda: VecDeque<Todo>,
+    /// Groups, and processes that are not to run, whose time may have come: looked at once the agenda is empty.
+    openings: VecDeque<NodeId>,
+    /// Processes whose time may have come: looked at last, so that none starts in the step in which its group falls.
+    starts: VecDeque<NodeId>,
 }
 
 /// How many processes run or can run again that may use each end of a queue.
@@ -77,8 +81,6 @@ enum Urgency {
 
 /// A transition that another one has brought about.
 enum Todo {
-    /// The node may start if its group is active and nothing is awaited.
-    TryStart(NodeId),
     /// The node has been ready or has ended.
     Passed(NodeId),
     /// The node has ended: the group draws the consequence.
@@ -107,10 +109,11 @@ impl Supervisor {
             serial: 0,
             commands: VecDeque::new(),
             agenda: VecDeque::new(),
+            openings: VecDeque::from([NodeId::ROOT]),
+            starts: VecDeque::new(),
             spec,
         };
         core.close_unused_queues(now);
-        core.agenda.push_back(Todo::TryStart(NodeId::ROOT));
         core.settle(now);
         core
     }
@@ -176,20 +179,29 @@ impl Supervisor {
         snapshot::take(&self.spec, &self.nodes, self.born, now)
     }
 
-    /// Works off the agenda, then looks whether the tree is at its end.
+    /// Works off the agenda and starts what may start, then looks whether the tree is at its end.
     fn settle(&mut self, now: Monotonic) {
-        while let Some(todo) = self.agenda.pop_front() {
-            match todo {
-                Todo::TryStart(id) => self.try_start(id, now),
-                Todo::Passed(id) => self.on_passed(id),
-                Todo::Ended(id) => self.on_node_ended(id, now),
-                Todo::Consequence(id) => self.draw_consequence(id, now),
-                Todo::Unblocked(id) => self.stop_what_may(id, now),
+        loop {
+            while let Some(todo) = self.agenda.pop_front() {
+                self.work_off(todo, now);
+            }
+            match self.openings.pop_front().or_else(|| self.starts.pop_front()) {
+                Some(id) => self.try_start(id, now),
+                None => break,
             }
         }
         self.begin_ending_if_due(now);
         if cfg!(debug_assertions) {
             self.check_invariants();
+        }
+    }
+
+    fn work_off(&mut self, todo: Todo, now: Monotonic) {
+        match todo {
+            Todo::Passed(id) => self.on_passed(id),
+            Todo::Ended(id) => self.on_node_ended(id, now),
+            Todo::Consequence(id) => self.draw_consequence(id, now),
+            Todo::Unblocked(id) => self.stop_what_may(id, now),
         }
     }
 

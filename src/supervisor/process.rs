@@ -13,6 +13,14 @@ use crate::supervisor::{Supervisor, Todo};
 use crate::time::{Limit, Monotonic};
 
 impl Supervisor {
+    /// Has a look at the node once everything else that has happened is settled.
+    pub(super) fn consider_start(&mut self, id: NodeId) {
+        match self.process_spec(id) {
+            Some(process) if process.autostart => self.starts.push_back(id),
+            Some(_) | None => self.openings.push_back(id),
+        }
+    }
+
     /// Starts a waiting process or group whose time has come.
     pub(super) fn try_start(&mut self, id: NodeId, now: Monotonic) {
         let node = &self.nodes[id.index()];
