@@ -147,12 +147,22 @@ impl Supervisor {
             if let Some(pending) = pending
                 && !has_ended
                 && self.consequence(*member, &pending) == Some(Consequence::End)
-                && is_earlier(&pending, &first)
+                && self.is_earlier(&pending, &first)
             {
                 first = pending;
             }
         }
         first
+    }
+
+    /// Of two in one instant, the one that was handled first.
+    fn is_earlier(&self, one: &Outcome, other: &Outcome) -> bool {
+        let moment = |outcome: &Outcome| outcome.cause().map(|cause| self.nodes[cause.node.index()].caused);
+        match (moment(one), moment(other)) {
+            (Some(one), Some(other)) => one < other,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
     }
 
     /// The end that is on its way in an active group, if there is one.
@@ -167,7 +177,7 @@ impl Supervisor {
         let outcome = match self.group_state(id) {
             Some(GroupState::Falling { outcome, .. }) => outcome.clone(),
             Some(GroupState::Active { .. } | GroupState::Waiting) => {
-                Outcome::Success(Cause { at: now, node: id, how: How::AllEnded })
+                Outcome::Success(self.cause(id, How::AllEnded, now))
             }
             Some(GroupState::Ended(_)) | None => return,
         };
@@ -286,13 +296,5 @@ impl Supervisor {
 
     fn set_group(&mut self, id: NodeId, state: GroupState) {
         self.nodes[id.index()].state = State::Group(state);
-    }
-}
-
-fn is_earlier(one: &Outcome, other: &Outcome) -> bool {
-    match (one.cause(), other.cause()) {
-        (Some(one), Some(other)) => one.at < other.at,
-        (Some(_), None) => true,
-        (None, _) => false,
     }
 }

@@ -56,6 +56,8 @@ pub struct Supervisor {
     stop_signal: Option<Signal>,
     born: Monotonic,
     serial: u64,
+    /// Counts causes, so that of two in one instant the earlier is known.
+    moment: u64,
     commands: VecDeque<Command>,
     agenda: VecDeque<Todo>,
     /// Groups, and processes that are not to run, whose time may have come: looked at once the agenda is empty.
@@ -107,6 +109,7 @@ impl Supervisor {
             stop_signal: None,
             born: now,
             serial: 0,
+            moment: 0,
             commands: VecDeque::new(),
             agenda: VecDeque::new(),
             openings: VecDeque::from([NodeId::ROOT]),
@@ -240,9 +243,9 @@ impl Supervisor {
     /// Stops the whole tree; where that is under way it only ends the waiting for strays.
     fn request_stop(&mut self, how: How, now: Monotonic) {
         self.stop_requested = true;
-        let cause = Cause { at: now, node: NodeId::ROOT, how };
         match &self.nodes[0].state {
             State::Group(GroupState::Waiting | GroupState::Active { .. }) => {
+                let cause = self.cause(NodeId::ROOT, how, now);
                 self.fall(NodeId::ROOT, Outcome::Success(cause), now);
             }
             State::Group(GroupState::Falling { .. }) | State::Process(_) => {}
@@ -356,6 +359,13 @@ impl Supervisor {
         self.record(now, What::QueueClosed { queue, end });
     }
 
+    /// Something that may become the first cause of a fall has happened to a node.
+    fn cause(&mut self, node: NodeId, how: How, now: Monotonic) -> Cause {
+        self.moment += 1;
+        self.nodes[node.index()].caused = self.moment;
+        Cause { at: now, node, how }
+    }
+
     fn record(&mut self, at: Monotonic, what: What) {
         self.commands.push_back(Command::Record(Record { at, what }));
     }
@@ -369,6 +379,7 @@ fn initial_node(spec: &TreeSpec, order: &Order, id: NodeId) -> Node {
             NodeKind::Group(_) => State::Group(GroupState::Waiting),
         },
         passed: false,
+        caused: 0,
         awaited: spec.node(id).after.len() as u32,
         live: 0,
         live_dependants: 0,
