@@ -16,9 +16,10 @@ impl Supervisor {
     pub(super) fn activate(&mut self, id: NodeId, now: Monotonic) {
         let expires = self.spec.node(id).lifetime.map(|lifetime| now + lifetime);
         self.set_group(id, GroupState::Active { expires });
-        let members = self.order.members(id);
-        self.agenda.extend(members.iter().map(|member| Todo::TryStart(*member)));
-        if members.is_empty() {
+        for index in 0..self.order.members(id).len() {
+            self.consider_start(self.order.members(id)[index]);
+        }
+        if self.order.members(id).is_empty() {
             self.end_group(id, now);
         }
     }
@@ -146,12 +147,22 @@ impl Supervisor {
             if let Some(pending) = pending
                 && !has_ended
                 && self.consequence(*member, &pending) == Some(Consequence::End)
-                && is_earlier(&pending, &first)
+                && self.is_earlier(&pending, &first)
             {
                 first = pending;
             }
         }
         first
+    }
+
+    /// Of two in one instant, the one that was handled first.
+    fn is_earlier(&self, one: &Outcome, other: &Outcome) -> bool {
+        let moment = |outcome: &Outcome| outcome.cause().map(|cause| self.nodes[cause.node.index()].caused);
+        match (moment(one), moment(other)) {
+            (Some(one), Some(other)) => one < other,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
     }
 
     /// The end that is on its way in an active group, if there is one.
@@ -166,7 +177,7 @@ impl Supervisor {
         let outcome = match self.group_state(id) {
             Some(GroupState::Falling { outcome, .. }) => outcome.clone(),
             Some(GroupState::Active { .. } | GroupState::Waiting) => {
-                Outcome::Success(Cause { at: now, node: id, how: How::AllEnded })
+                Outcome::Success(self.cause(id, How::AllEnded, now))
             }
             Some(GroupState::Ended(_)) | None => return,
         };
@@ -271,7 +282,7 @@ impl Supervisor {
             let node = &mut self.nodes[dependant.index()];
             node.awaited -= 1;
             if node.awaited == 0 {
-                self.agenda.push_back(Todo::TryStart(dependant));
+                self.consider_start(dependant);
             }
         }
         if let Some(parent) = self.spec.node(id).parent {
@@ -285,13 +296,5 @@ impl Supervisor {
 
     fn set_group(&mut self, id: NodeId, state: GroupState) {
         self.nodes[id.index()].state = State::Group(state);
-    }
-}
-
-fn is_earlier(one: &Outcome, other: &Outcome) -> bool {
-    match (one.cause(), other.cause()) {
-        (Some(one), Some(other)) => one.at < other.at,
-        (Some(_), None) => true,
-        (None, _) => false,
     }
 }

@@ -50,12 +50,20 @@ pub struct Supervisor {
     queue_users: Vec<QueueUsers>,
     ending: Ending,
     urgency: Urgency,
+    /// Somebody outside asked for the tree's end: nothing is waited for any longer that could live on.
+    stop_requested: bool,
     /// A stop signal for the command in place of the plan's, from a rewritten SIGTERM.
     stop_signal: Option<Signal>,
     born: Monotonic,
     serial: u64,
+    /// Counts causes, so that of two in one instant the earlier is known.
+    moment: u64,
     commands: VecDeque<Command>,
     agenda: VecDeque<Todo>,
+    /// Groups, and processes that are not to run, whose time may have come: looked at once the agenda is empty.
+    openings: VecDeque<NodeId>,
+    /// Processes whose time may have come: looked at last, so that none starts in the step in which its group falls.
+    starts: VecDeque<NodeId>,
 }
 
 /// How many processes run or can run again that may use each end of a queue.
@@ -75,8 +83,6 @@ enum Urgency {
 
 /// A transition that another one has brought about.
 enum Todo {
-    /// The node may start if its group is active and nothing is awaited.
-    TryStart(NodeId),
     /// The node has been ready or has ended.
     Passed(NodeId),
     /// The node has ended: the group draws the consequence.
@@ -99,15 +105,18 @@ impl Supervisor {
             queue_users,
             ending: Ending::NotYet,
             urgency: Urgency::Calm,
+            stop_requested: false,
             stop_signal: None,
             born: now,
             serial: 0,
+            moment: 0,
             commands: VecDeque::new(),
             agenda: VecDeque::new(),
+            openings: VecDeque::from([NodeId::ROOT]),
+            starts: VecDeque::new(),
             spec,
         };
         core.close_unused_queues(now);
-        core.agenda.push_back(Todo::TryStart(NodeId::ROOT));
         core.settle(now);
         core
     }
@@ -118,6 +127,9 @@ impl Supervisor {
 
     /// Takes in something that happened.
     pub fn handle_event(&mut self, event: Event, now: Monotonic) {
+        if self.is_over() {
+            return;
+        }
         match event {
             Event::Spawned { inc, pid } => self.on_spawned(inc, pid, now),
             Event::Started { inc } => self.on_started(inc, now),
@@ -170,20 +182,29 @@ impl Supervisor {
         snapshot::take(&self.spec, &self.nodes, self.born, now)
     }
 
-    /// Works off the agenda, then looks whether the tree is at its end.
+    /// Works off the agenda and starts what may start, then looks whether the tree is at its end.
     fn settle(&mut self, now: Monotonic) {
-        while let Some(todo) = self.agenda.pop_front() {
-            match todo {
-                Todo::TryStart(id) => self.try_start(id, now),
-                Todo::Passed(id) => self.on_passed(id),
-                Todo::Ended(id) => self.on_node_ended(id, now),
-                Todo::Consequence(id) => self.draw_consequence(id, now),
-                Todo::Unblocked(id) => self.stop_what_may(id, now),
+        loop {
+            while let Some(todo) = self.agenda.pop_front() {
+                self.work_off(todo, now);
+            }
+            match self.openings.pop_front().or_else(|| self.starts.pop_front()) {
+                Some(id) => self.try_start(id, now),
+                None => break,
             }
         }
         self.begin_ending_if_due(now);
         if cfg!(debug_assertions) {
             self.check_invariants();
+        }
+    }
+
+    fn work_off(&mut self, todo: Todo, now: Monotonic) {
+        match todo {
+            Todo::Passed(id) => self.on_passed(id),
+            Todo::Ended(id) => self.on_node_ended(id, now),
+            Todo::Consequence(id) => self.draw_consequence(id, now),
+            Todo::Unblocked(id) => self.stop_what_may(id, now),
         }
     }
 
@@ -219,11 +240,12 @@ impl Supervisor {
         self.request_stop(How::TieBroken(tie), now);
     }
 
-    /// Stops the whole tree; changes nothing where that is under way.
+    /// Stops the whole tree; where that is under way it only ends the waiting for strays.
     fn request_stop(&mut self, how: How, now: Monotonic) {
-        let cause = Cause { at: now, node: NodeId::ROOT, how };
+        self.stop_requested = true;
         match &self.nodes[0].state {
             State::Group(GroupState::Waiting | GroupState::Active { .. }) => {
+                let cause = self.cause(NodeId::ROOT, how, now);
                 self.fall(NodeId::ROOT, Outcome::Success(cause), now);
             }
             State::Group(GroupState::Falling { .. }) | State::Process(_) => {}
@@ -337,6 +359,13 @@ impl Supervisor {
         self.record(now, What::QueueClosed { queue, end });
     }
 
+    /// Something that may become the first cause of a fall has happened to a node.
+    fn cause(&mut self, node: NodeId, how: How, now: Monotonic) -> Cause {
+        self.moment += 1;
+        self.nodes[node.index()].caused = self.moment;
+        Cause { at: now, node, how }
+    }
+
     fn record(&mut self, at: Monotonic, what: What) {
         self.commands.push_back(Command::Record(Record { at, what }));
     }
@@ -350,6 +379,7 @@ fn initial_node(spec: &TreeSpec, order: &Order, id: NodeId) -> Node {
             NodeKind::Group(_) => State::Group(GroupState::Waiting),
         },
         passed: false,
+        caused: 0,
         awaited: spec.node(id).after.len() as u32,
         live: 0,
         live_dependants: 0,

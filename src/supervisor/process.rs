@@ -13,6 +13,14 @@ use crate::supervisor::{Supervisor, Todo};
 use crate::time::{Limit, Monotonic};
 
 impl Supervisor {
+    /// Has a look at the node once everything else that has happened is settled.
+    pub(super) fn consider_start(&mut self, id: NodeId) {
+        match self.process_spec(id) {
+            Some(process) if process.autostart => self.starts.push_back(id),
+            Some(_) | None => self.openings.push_back(id),
+        }
+    }
+
     /// Starts a waiting process or group whose time has come.
     pub(super) fn try_start(&mut self, id: NodeId, now: Monotonic) {
         let node = &self.nodes[id.index()];
@@ -65,16 +73,14 @@ impl Supervisor {
     }
 
     pub(super) fn on_start_failed(&mut self, inc: Incarnation, error: StartError, now: Monotonic) {
-        let Some(state) = self.process_of(inc) else { return };
+        let Some(state) = self.process_of(inc).cloned() else { return };
         let outcome = match state {
-            ProcessState::Stopping { outcome, .. } => outcome.clone(),
+            ProcessState::Stopping { outcome, .. } => outcome,
             ProcessState::Starting { .. }
             | ProcessState::Running { .. }
             | ProcessState::Lingering { .. }
             | ProcessState::Waiting
-            | ProcessState::Ended(_) => {
-                Outcome::Failure(Cause { at: now, node: inc.node, how: How::StartFailed(error.clone()) })
-            }
+            | ProcessState::Ended(_) => Outcome::Failure(self.cause(inc.node, How::StartFailed(error.clone()), now)),
         };
         self.record(now, What::StartFailed { inc, error });
         self.end(inc.node, outcome, LastLife::StartFailed, now);
@@ -89,7 +95,7 @@ impl Supervisor {
         let outlived = match state {
             ProcessState::Starting { .. } | ProcessState::Running { .. } => {
                 self.record(now, What::Exited { inc, pid, status, age, leftovers });
-                let cause = Cause { at: now, node: id, how: How::Exited { status, age } };
+                let cause = self.cause(id, How::Exited { status, age }, now);
                 let success = self.process_spec(id).is_some_and(|process| process.is_success(status));
                 let outcome = if success { Outcome::Success(cause) } else { Outcome::Failure(cause) };
                 self.on_own_end(id, life, status, leftovers, outcome, now);
@@ -198,9 +204,9 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn lifetime_cause(&self, id: NodeId, now: Monotonic) -> Cause {
+    pub(super) fn lifetime_cause(&mut self, id: NodeId, now: Monotonic) -> Cause {
         let limit = self.spec.node(id).lifetime.unwrap_or_default();
-        Cause { at: now, node: id, how: How::Lifetime { limit } }
+        self.cause(id, How::Lifetime { limit }, now)
     }
 
     /// Asks a living process to stop as part of a fall, whatever it is doing.
