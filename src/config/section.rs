@@ -35,6 +35,7 @@ pub struct Section<'t, 'e> {
     table: &'t DeTable<'t>,
     source: &'e Source,
     errors: &'e mut Diagnostics,
+    has_unknown: bool,
 }
 
 impl<'t, 'e> Section<'t, 'e> {
@@ -46,7 +47,7 @@ impl<'t, 'e> Section<'t, 'e> {
         source: &'e Source,
         errors: &'e mut Diagnostics,
     ) -> Self {
-        let mut section = Self { scope, name, table, source, errors };
+        let mut section = Self { scope, name, table, source, errors, has_unknown: false };
         for (key, _) in section.table.iter() {
             section.check_key(key);
         }
@@ -60,10 +61,13 @@ impl<'t, 'e> Section<'t, 'e> {
         match keys::find(self.scope, name) {
             Found::Built(_) => {}
             Found::Later(_) => self.error(at, format!("{} in {place} {NOT_YET}", quoted(name))),
-            Found::Unknown => self.errors.push_with(|| {
-                let error = self.source.at(at, format!("unknown key {} in {place}", quoted(name)));
-                error.with_nearest(name, keys::names(self.scope))
-            }),
+            Found::Unknown => {
+                self.has_unknown = true;
+                self.errors.push_with(|| {
+                    let error = self.source.at(at, format!("unknown key {} in {place}", quoted(name)));
+                    error.with_nearest(name, keys::names(self.scope))
+                });
+            }
         }
     }
 
@@ -81,9 +85,9 @@ impl<'t, 'e> Section<'t, 'e> {
         self.errors.push_with(|| self.source.at(at, message));
     }
 
-    /// Whether the key is written, whatever its value.
-    pub fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+    /// Whether a key is not written, nor anything that may have been meant for it.
+    pub fn lacks(&self, key: &str) -> bool {
+        !self.has_unknown && !self.table.contains_key(key)
     }
 
     fn value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
