@@ -1,14 +1,14 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use fated::cli::args::{Command, Parsed, parse};
+use fated::cli::args::{Command, parse};
 use fated::cli::check::check;
 use fated::exit::Verdict;
 
 fn main() -> ExitCode {
     let command = match parse(std::env::args_os()) {
-        Parsed::Command(command) => command,
-        Parsed::Done(status) => return ExitCode::from(status),
+        Ok(command) => command,
+        Err(status) => return ExitCode::from(status),
     };
     let verdict = match command {
         Command::Check(args) => {

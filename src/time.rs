@@ -104,7 +104,7 @@ impl fmt::Display for Span {
             0 if micros == 0 => f.write_str("0s"),
             0 if micros < 1_000 => write!(f, "{micros}us"),
             0 => write!(f, "{}ms", micros / 1_000),
-            1..60 if tenths % 10 == 0 => write!(f, "{}s", tenths / 10),
+            1..60 if tenths.is_multiple_of(10) => write!(f, "{}s", tenths / 10),
             1..60 => write!(f, "{}.{}s", tenths / 10, tenths % 10),
             secs @ 60..3_600 => two(f, secs, 60, "min", 1, "s"),
             secs @ 3_600..86_400 => two(f, secs, 3_600, "h", 60, "min"),
