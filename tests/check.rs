@@ -118,10 +118,6 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0
     }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
 }
 
 #[test]

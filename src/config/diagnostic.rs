@@ -220,9 +220,14 @@ pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>)
 
 /// A piece of the user's text in a message: in backquotes, on one line, not endless.
 pub fn quoted(text: &str) -> String {
+    format!("`{}`", shortened(text))
+}
+
+/// The same without the backquotes.
+pub fn shortened(text: &str) -> String {
     let short: String = text.chars().take(QUOTE_MAX).collect();
     let dots = if short.len() < text.len() { "..." } else { "" };
-    format!("`{}{dots}`", visible(&short))
+    visible(&short) + dots
 }
 
 /// The text with its control characters shown as escapes, so that no file can write to a terminal.

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use crate::config::diagnostic::{Diagnostic, Diagnostics, nearest, quoted};
 use crate::config::env_file::EnvFile;
 use crate::config::expand::{ExpandError, Piece, expand, pieces};
-use crate::config::section::{At, Variable};
+use crate::config::section::At;
 use crate::config::tree_file::{TreeFile, WrittenProcess};
+use crate::config::variables::Variable;
 use crate::name::Name;
 use crate::spec::{Descriptor, EnvVar, ProcessSpec, QueueEnd, QueueSpec};
 

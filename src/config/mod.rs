@@ -20,4 +20,5 @@ pub mod size;
 mod tests;
 pub mod tree_file;
 mod units;
+pub mod variables;
 pub mod words;

@@ -276,10 +276,11 @@ fn errors_say_what_and_where() {
         ),
         (
             "lifetime = 'soon'",
-            "3:12: `lifetime` in [process.worker]: `soon` is no duration; write for example 250ms, 10s, 1.5h, 1min 30s, or infinity",
+            "3:12: `lifetime` in [process.worker]: `soon` is no duration; write for example 250ms, 10s, 1.5h, \"1min 30s\", or infinity",
         ),
         ("lifetime = -1", "3:12: `lifetime` in [process.worker]: a duration cannot be negative"),
         ("instances = 0", "3:13: `instances` in [process.worker] is from 1 to 10000, not 0"),
+        ("lifetime = nan", "3:12: `lifetime` in [process.worker]: NaN is no duration"),
         (
             "autostart = 1",
             "3:13: `autostart` in [process.worker] has the wrong type: expected true or false; found an integer",

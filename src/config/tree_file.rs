@@ -8,8 +8,9 @@ use toml::de::DeTable;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Source, quoted};
 use crate::config::keys::Scope;
-use crate::config::section::{At, Section, Variable};
+use crate::config::section::{At, Section};
 use crate::config::size::Size;
+use crate::config::variables::Variable;
 use crate::config::words::{Delivery, InputWord, OutputWord, Usage};
 use crate::name::Name;
 use crate::signal::Signal;
