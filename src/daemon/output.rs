@@ -145,10 +145,10 @@ impl Outputs {
                 Turn::Over
             }
         };
-        if turn == Turn::Over {
-            if let Some(rest) = pipe.splitter.finish() {
-                sink.put_line(&self.labels, pipe.node, rest.bytes, pipe.continues);
-            }
+        if turn == Turn::Over
+            && let Some(rest) = pipe.splitter.finish()
+        {
+            sink.put_line(&self.labels, pipe.node, rest.bytes, pipe.continues);
         }
         sink.flush();
         turn
