@@ -5,10 +5,11 @@
 
 use crate::name::NodeId;
 use crate::spec::{Consequence, NodeKind};
+use crate::supervisor::Supervisor;
+use crate::supervisor::agenda::Todo;
 use crate::supervisor::node::{Budget, GroupState, Outcome, ProcessState, State};
 use crate::supervisor::order::ancestors;
 use crate::supervisor::record::{Cause, How, What};
-use crate::supervisor::{Supervisor, Todo};
 use crate::time::{Limit, Monotonic};
 
 impl Supervisor {
@@ -184,7 +185,7 @@ impl Supervisor {
         self.set_group(id, GroupState::Ended(outcome));
         self.record(now, What::GroupEnded { group: id });
         self.pass(id);
-        self.agenda.push_back(Todo::Ended(id));
+        self.agenda.push(Todo::Ended(id));
     }
 
     /// Something that a process waited for in its stop has gone.
@@ -262,7 +263,7 @@ impl Supervisor {
             let scope = self.spec.node(dependency).parent;
             let decided_by_count = !self.order.crosses(dependency) && scope.is_some_and(|group| self.is_falling(group));
             if !begins && (self.nodes[dependency.index()].live_dependants == 0 || !decided_by_count) {
-                self.agenda.push_back(Todo::Unblocked(dependency));
+                self.agenda.push(Todo::Unblocked(dependency));
             }
         }
     }
@@ -272,7 +273,7 @@ impl Supervisor {
         let node = &mut self.nodes[id.index()];
         if !node.passed {
             node.passed = true;
-            self.agenda.push_back(Todo::Passed(id));
+            self.agenda.push(Todo::Passed(id));
         }
     }
 
