@@ -133,7 +133,7 @@ impl Supervisor {
     }
 
     /// Something in the group may have begun to end earlier, in a way that would have brought the group down as well:
-    /// then that is the first cause.
+    /// then that is the first cause. A member whose end was drawn already has brought the group down or never will.
     fn earliest_cause_in(&self, id: NodeId, outcome: Outcome) -> Outcome {
         let mut first = outcome;
         for member in self.order.members(id) {
@@ -141,12 +141,7 @@ impl Supervisor {
                 State::Group(GroupState::Active { .. }) => self.pending_in(*member),
                 State::Process(_) | State::Group(_) => self.outcome_of(*member).cloned(),
             };
-            let has_ended = matches!(
-                &self.nodes[member.index()].state,
-                State::Process(ProcessState::Ended(_)) | State::Group(GroupState::Ended(_))
-            );
             if let Some(pending) = pending
-                && !has_ended
                 && self.consequence(*member, &pending) == Some(Consequence::End)
                 && self.is_earlier(&pending, &first)
             {
