@@ -58,6 +58,8 @@ pub struct Shell {
     pub(super) ignored: Vec<Signal>,
     /// The core has asked for strays and wants to know when none is left.
     pub(super) seeking_strays: bool,
+    /// The last look at the descendants, for the rest of the turn.
+    pub(super) looked: Option<Survey>,
     pub(super) ready: Ready,
     pub(super) verdict: Option<Verdict>,
 }
@@ -111,7 +113,7 @@ impl Shell {
                 Source::Report(serial) => self.read_report(serial),
                 Source::Process(serial) => self.reap(serial, &mut found),
                 Source::Tie(index) => found.ties.extend(self.ties.look(index)),
-                Source::Signals | Source::Timer => {}
+                Source::Signals | Source::Timer | Source::Hunt => {}
             }
         }
         self.tell(found);
@@ -176,6 +178,7 @@ impl Shell {
             }
         }
         if found.children_changed {
+            self.kin.children_changed();
             self.look_for_the_dead(found);
             self.look_for_job_stops();
         }

@@ -18,9 +18,14 @@ use crate::supervisor::event::Event;
 use crate::sys::procfs::Found;
 use crate::sys::{clock, signalfd};
 
+/// How many walks follow each other before everything else has its turn.
+const STRIKES_A_TURN: usize = 8;
+
 impl Shell {
     /// Carries out what the core asks for, until it asks for nothing more.
     pub(super) fn carry_out(&mut self) {
+        // One look at the descendants serves all signals of one turn.
+        self.looked = None;
         while let Some(command) = self.core.poll_command() {
             match command {
                 Command::Start { inc } => self.start(inc),
@@ -49,7 +54,7 @@ impl Shell {
                 Command::End { verdict } => self.verdict = Some(verdict),
             }
         }
-        while self.kin.is_hunting() && self.strike() {}
+        self.strike();
     }
 
     fn start(&mut self, inc: Incarnation) {
@@ -176,11 +181,13 @@ impl Shell {
             Scope::Everything => self.processes.main_pid(inc.serial),
             Scope::Main | Scope::Group | Scope::Leftovers => None,
         };
-        let survey = self.survey();
-        self.kin.members(&survey, Owner::Life(inc.serial), main).unwrap_or_else(|error| {
+        let survey = self.looked.take().unwrap_or_else(|| self.survey());
+        let members = self.kin.members(&survey, Owner::Life(inc.serial), main).unwrap_or_else(|error| {
             log::error!("cannot look for descendants of {}: {error}", self.path(inc));
             Vec::new()
-        })
+        });
+        self.looked = Some(survey);
+        members
     }
 
     fn find_strays(&mut self) {
@@ -201,13 +208,16 @@ impl Shell {
         }
     }
 
-    /// One walk for all hunts; whether another one has to follow at once.
-    fn strike(&mut self) -> bool {
-        let survey = self.survey();
-        self.kin.strike(&survey, &self.processes).unwrap_or_else(|error| {
-            log::error!("cannot look for descendants: {error}");
-            false
-        })
+    /// Walks for all hunts until two walks agree, or a storm that forks faster has had its turn.
+    fn strike(&mut self) {
+        for _ in 0..STRIKES_A_TURN {
+            if !self.kin.wants_to_strike() {
+                return;
+            }
+            let survey = self.survey();
+            self.kin.strike(&survey, &self.processes);
+        }
+        self.ready.push(Source::Hunt);
     }
 
     /// Who is whose, now; where /proc cannot be read, nobody is.

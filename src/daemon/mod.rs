@@ -207,6 +207,7 @@ fn supervise(
         descriptor_limit: Some(limit),
         ignored: entry::ignored_at_entry(),
         seeking_strays: false,
+        looked: None,
         ready: Ready::default(),
         verdict: None,
     };

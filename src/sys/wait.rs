@@ -76,7 +76,7 @@ pub fn reap_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Option<Reaped>> {
 /// Takes the child's job-control change, if there was one since the last call.
 ///
 /// # Errors
-/// ECHILD: it is not our child, or was reaped.
+/// ECHILD: it is not our child, or has ended.
 pub fn job_state(pidfd: BorrowedFd<'_>) -> io::Result<Option<JobState>> {
     let flags = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
     let change = waitid(libc::P_PIDFD, pidfd.as_raw_fd() as u32, flags, None)?;
