@@ -8,6 +8,7 @@ use super::kin::{self, Owner, Survey};
 use super::output::Stream;
 use super::queues::QueueHandle;
 use super::source::Source;
+use crate::exit::ExitStatus;
 use crate::name::Incarnation;
 use crate::signal::Signal;
 use crate::spawn::{QueueGrant, Request};
@@ -29,8 +30,10 @@ impl Shell {
         while let Some(command) = self.core.poll_command() {
             match command {
                 Command::Start { inc } => self.start(inc),
+                Command::Signal { inc, signal, .. } if self.is_settled_waiting(inc, signal) => {}
                 Command::Signal { inc, signal, scope } => self.signal(inc, signal, scope),
                 Command::Wake { inc, scope } => self.wake(inc, scope),
+                Command::Kill { inc, .. } if self.is_settled_waiting(inc, Signal::KILL) => {}
                 Command::Kill { inc, scope: Scope::Main | Scope::Group } => {
                     self.processes.kill_main(inc.serial);
                 }
@@ -57,7 +60,37 @@ impl Shell {
         self.strike();
     }
 
+    /// Starts as many as may be under way at once; the others wait for the first reports.
     fn start(&mut self, inc: Incarnation) {
+        if self.processes.in_flight() >= self.in_flight_max || !self.waiting.is_empty() {
+            self.waiting.push_back(inc);
+        } else {
+            self.start_now(inc);
+        }
+    }
+
+    /// Starts what waits, as far as there is room again.
+    pub(super) fn start_waiting(&mut self) {
+        while self.processes.in_flight() < self.in_flight_max {
+            let Some(inc) = self.waiting.pop_front() else { return };
+            self.start_now(inc);
+        }
+    }
+
+    /// Something is asked of a process that waits to be started: a stop ends it before it ran, the rest means nothing
+    /// to it. Whether it waits.
+    fn is_settled_waiting(&mut self, inc: Incarnation, signal: Signal) -> bool {
+        let Some(place) = self.waiting.iter().position(|waiting| *waiting == inc) else { return false };
+        if !matches!(signal, Signal::STOP | Signal::CONT) {
+            self.waiting.remove(place);
+            let status = ExitStatus::Signaled { signal, core_dumped: false };
+            let event = Event::Exited { inc, status, leftovers: false };
+            self.core.handle_event(event, clock::now());
+        }
+        true
+    }
+
+    fn start_now(&mut self, inc: Incarnation) {
         match self.try_start(inc) {
             Ok(pid) => self.core.handle_event(Event::Spawned { inc, pid }, clock::now()),
             Err(error) => {

@@ -92,7 +92,7 @@ impl Supervisor {
         let Some(state) = self.process_of(inc).cloned() else { return };
         let Some(life) = state.life().cloned() else { return };
         let age = now - life.since;
-        let pid = life.pid.unwrap_or_default();
+        let pid = life.pid;
         let outlived = match state {
             ProcessState::Starting { .. } | ProcessState::Running { .. } => {
                 self.record(now, What::Exited { inc, pid, status, age, leftovers });
