@@ -132,6 +132,78 @@ pub enum Consequence {
     End,
     /// The group goes on without it.
     Ignore,
+    /// It is started again, after a delay, within its limits; past them this is `End`.
+    Restart,
+}
+
+/// How a node is started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Before the first restart; doubled for each one that follows, up to `delay_max`.
+    pub delay: Duration,
+    pub delay_max: Duration,
+    /// The node's own restarts within its window.
+    pub intensity: Intensity,
+    /// A run this long resets the delay.
+    pub healthy_after: Duration,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_millis(100),
+            delay_max: Duration::from_secs(30),
+            intensity: Intensity { limit: 5, window: Duration::from_secs(30) },
+            healthy_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// So many restarts in so long a time are tolerated; one more is one too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intensity {
+    pub limit: u32,
+    pub window: Duration,
+}
+
+/// What a restart of a member takes along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Strategy {
+    /// Nothing.
+    #[default]
+    One,
+    /// The members that stand after it in the order of start.
+    Rest,
+    /// All members.
+    All,
+}
+
+/// When what is `after` a process may start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// Its program runs.
+    #[default]
+    Started,
+    /// It has ended with success: a one-shot step.
+    Exited,
+    /// It sent READY=1 to NOTIFY_SOCKET.
+    Notify,
+    /// It wrote to, or closed, this descriptor.
+    Descriptor(i32),
+    /// A connection to this address is taken.
+    Tcp(core::net::SocketAddr),
+    /// This command ends with success; tried again until it does.
+    Exec(Vec<OsString>),
+}
+
+/// The clock that a lifetime is measured by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LifetimeClock {
+    /// Stands still while the machine sleeps.
+    #[default]
+    Monotonic,
+    /// Goes on while the machine sleeps.
+    Boottime,
 }
 
 /// Everything that is needed to start one process, except what differs from one life of it to the next.

@@ -10,6 +10,12 @@ use crate::supervisor::record::Record;
 pub enum Command {
     /// Start a new life. Answered by `Spawned` then `Started`, or by `StartFailed`.
     Start { inc: Incarnation },
+    /// Find out when the process is ready in the way its plan says (descriptor, connection, command); answered by `Ready`.
+    /// Withdrawn by the end of the life or of its main process.
+    AwaitReady { inc: Incarnation },
+    /// Run the stop command of the plan beside the process, with the process's environment and `MAINPID`; answered by
+    /// `StopCommandEnded`. Its end is waited for no longer than the life lasts.
+    RunStopCommand { inc: Incarnation },
     /// Send a signal; a process that has gone meanwhile is no error.
     Signal { inc: Incarnation, signal: Signal, scope: Scope },
     /// SIGCONT for those in the scope that are stopped, so that they can act on a stop signal.

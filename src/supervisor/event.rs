@@ -23,6 +23,12 @@ pub enum Event {
     Signal(Signal),
     /// Something that the tree is tied to has ended.
     TieBroken(Tie),
+    /// A process said something through NOTIFY_SOCKET, the sender being proved to belong to this life.
+    Notified { inc: Incarnation, notice: Notice },
+    /// The probe that `Command::AwaitReady` began has succeeded (descriptor, connection or command).
+    Ready { inc: Incarnation },
+    /// The stop command of a life has ended, or could not be started (`success` is false then).
+    StopCommandEnded { inc: Incarnation, success: bool },
     /// A job-control stop of the command was seen (`run` on a terminal).
     Stopped { inc: Incarnation, signal: Signal },
 }
@@ -38,4 +44,24 @@ pub enum Tie {
     Pid { pid: u32 },
     /// `--watch-fd`.
     Descriptor { fd: i32 },
+}
+
+/// What a process can say, as sd_notify defines it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    Ready,
+    Reloading,
+    Stopping,
+    /// A line for people; bounded by the protocol's reader.
+    Status(String),
+    /// Another process of the same life is the main one from now on; checked by the kernel side.
+    MainPid(u32),
+    /// It lives: the watchdog begins anew.
+    Watchdog,
+    /// It asks to be treated as if the watchdog had run out.
+    WatchdogTrigger,
+    /// The watchdog's interval from now on.
+    WatchdogInterval(crate::time::Duration),
+    /// The deadline of the state that it is in (starting, stopping) is not before so long from now.
+    ExtendTimeout(crate::time::Duration),
 }
