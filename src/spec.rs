@@ -14,6 +14,9 @@ use crate::time::{Duration, Limit};
 /// The stop timeout where nothing is written.
 pub const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The start timeout where nothing is written.
+pub const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// The largest number of process nodes in one tree.
 pub const PROCESSES_MAX: usize = 100_000;
 
@@ -92,6 +95,7 @@ pub struct NodeSpec {
     /// What has to be ready before it starts and to outlive it in a stop. Never an ancestor or a descendant; no cycle.
     pub after: Vec<NodeId>,
     pub fate: Fate,
+    pub restart: RestartPolicy,
     /// The longest life of one incarnation.
     pub lifetime: Option<Duration>,
     pub kind: NodeKind,
@@ -117,6 +121,9 @@ pub struct GroupSpec {
     /// A written `stop_timeout`: once the group is being stopped for so long, whatever is left of it is killed.
     /// Unwritten, its members' own timeouts bound the stop.
     pub stop_budget: Option<Limit>,
+    pub strategy: Strategy,
+    /// Restarts of direct members, counted together; `None`: each counts for itself alone.
+    pub intensity: Option<Intensity>,
 }
 
 /// What the end of a node means to the group that it is in.
@@ -225,6 +232,14 @@ pub struct ProcessSpec {
     pub success: Vec<u8>,
     pub stop: StopPlan,
     pub parent_death_signal: Option<Signal>,
+    pub ready: Readiness,
+    /// How long readiness may be waited for, where there is one to wait for.
+    pub start_timeout: Limit,
+    /// The longest silence of a process that said it would speak; `None`: it need not.
+    pub watchdog: Option<Duration>,
+    /// Run to stop it, instead of the stop signal.
+    pub stop_command: Option<Vec<OsString>>,
+    pub lifetime_clock: LifetimeClock,
     pub leftovers: Leftovers,
     pub stdin: Input,
     pub stdout: Output,

@@ -19,7 +19,7 @@ use crate::name::{Name, NodeId};
 use crate::signal::Signal;
 use crate::spec::{
     Consequence, DEFAULT_STOP_TIMEOUT, Door, EnvVar, Fate, GroupSpec, Leftovers, NodeKind, NodeSpec, ProcessSpec,
-    StopPlan, TreeSpec,
+    RestartPolicy, StopPlan, TreeSpec,
 };
 use crate::time::{Duration, Limit};
 
@@ -228,7 +228,7 @@ impl Build<'_> {
             }
             let Some(process) = unit.process() else {
                 let stop_budget = self.asked[index].limit();
-                self.push(index, unit.path.clone(), NodeKind::Group(GroupSpec { stop_budget }));
+                self.push(index, unit.path.clone(), NodeKind::Group(GroupSpec { stop_budget, ..GroupSpec::default() }));
                 continue;
             };
             let base = maker.bases.of(process);
@@ -272,7 +272,15 @@ impl Build<'_> {
         let parent = written.map(|_| self.first[self.units.list[unit].parent]);
         let fate = self.fate(unit);
         let lifetime = lifetime.map(|(span, _)| span);
-        self.nodes.push(NodeSpec { path, parent, after: Vec::new(), fate, lifetime, kind });
+        self.nodes.push(NodeSpec {
+            path,
+            parent,
+            after: Vec::new(),
+            fate,
+            restart: RestartPolicy::default(),
+            lifetime,
+            kind,
+        });
     }
 
     fn line(&self, at: usize) -> Origin {

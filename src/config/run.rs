@@ -8,7 +8,7 @@ use crate::name::{Name, NodeId};
 use crate::signal::Signal;
 use crate::spec::{
     Consequence, DEFAULT_STOP_TIMEOUT, Door, EnvVar, Fate, GroupSpec, Input, Leftovers, NodeKind, NodeSpec, Output,
-    ProcessSpec, RunDoor, Session, StopPlan, TreeSpec,
+    ProcessSpec, RestartPolicy, RunDoor, Session, StopPlan, TreeSpec,
 };
 use crate::time::{Duration, Limit};
 
@@ -60,6 +60,11 @@ pub fn run_tree(request: RunRequest) -> TreeSpec {
         success: request.success.unwrap_or_else(|| vec![0]),
         stop,
         parent_death_signal: Some(Signal::KILL),
+        ready: crate::spec::Readiness::Started,
+        start_timeout: crate::time::Limit::After(crate::spec::DEFAULT_START_TIMEOUT),
+        watchdog: None,
+        stop_command: None,
+        lifetime_clock: crate::spec::LifetimeClock::Monotonic,
         leftovers,
         stdin: Input::Inherit,
         stdout: Output::Inherit,
@@ -74,6 +79,7 @@ pub fn run_tree(request: RunRequest) -> TreeSpec {
         parent: None,
         after: Vec::new(),
         fate,
+        restart: RestartPolicy::default(),
         lifetime: None,
         kind: NodeKind::Group(GroupSpec::default()),
     };
@@ -82,6 +88,7 @@ pub fn run_tree(request: RunRequest) -> TreeSpec {
         parent: Some(NodeId::ROOT),
         after: Vec::new(),
         fate,
+        restart: RestartPolicy::default(),
         lifetime,
         kind: NodeKind::Process(Box::new(process)),
     };

@@ -42,6 +42,7 @@ impl Shell {
                     self.processes.kill_main(inc.serial);
                     self.kin.hunt(Owner::Life(inc.serial));
                 }
+                Command::AwaitReady { .. } | Command::RunStopCommand { .. } => {}
                 Command::FindStrays => self.find_strays(),
                 Command::SignalStrays { signal } => self.signal_strays(signal),
                 Command::KillStrays => self.kin.hunt(Owner::Nobody),

@@ -193,6 +193,7 @@ fn word(consequence: Consequence) -> &'static str {
     match consequence {
         Consequence::End => "end",
         Consequence::Ignore => "ignore",
+        Consequence::Restart => "restart",
     }
 }
 

@@ -124,6 +124,7 @@ impl Supervisor {
             Event::Strays { any } => self.on_strays(any, now),
             Event::Signal(signal) => self.on_signal(signal, now),
             Event::TieBroken(tie) => self.on_tie_broken(tie, now),
+            Event::Notified { .. } | Event::Ready { .. } | Event::StopCommandEnded { .. } => {}
             Event::Stopped { inc, .. } => {
                 if self.process_of(inc).is_some() {
                     self.commands.push_back(Command::Suspend);

@@ -8,7 +8,7 @@ use fated::name::{Name, NodeId, QueueId};
 use fated::signal::Signal;
 use fated::spec::{
     Consequence, Door, Fate, GroupSpec, Input, Leftovers, NodeKind, NodeSpec, Output, ProcessSpec, QueueSpec, QueueUse,
-    RunDoor, Session, StopPlan, Transport, TreeSpec,
+    RestartPolicy, RunDoor, Session, StopPlan, Transport, TreeSpec,
 };
 use fated::time::{Duration, Limit};
 
@@ -68,11 +68,11 @@ pub fn tree(rng: &mut Rng, nodes_max: usize) -> TreeSpec {
 fn node(rng: &mut Rng, path: String, parent: Option<NodeId>, kind: NodeKind) -> NodeSpec {
     let fate = Fate { on_success: rng.pick(&CONSEQUENCES), on_failure: rng.pick(&CONSEQUENCES) };
     let lifetime = rng.chance(15).then(|| Duration::from_millis(rng.pick(&LIFETIMES)));
-    NodeSpec { path, parent, after: Vec::new(), fate, lifetime, kind }
+    NodeSpec { path, parent, after: Vec::new(), fate, restart: RestartPolicy::default(), lifetime, kind }
 }
 
 fn group(rng: &mut Rng) -> NodeKind {
-    NodeKind::Group(GroupSpec { stop_budget: rng.chance(25).then(|| rng.pick(&BUDGETS)) })
+    NodeKind::Group(GroupSpec { stop_budget: rng.chance(25).then(|| rng.pick(&BUDGETS)), ..GroupSpec::default() })
 }
 
 fn parent(rng: &mut Rng, nodes: &[NodeSpec]) -> NodeId {
@@ -100,6 +100,11 @@ fn process(rng: &mut Rng, queues: usize) -> ProcessSpec {
         success: rng.pick(&[&[0][..], &[0], &[0, 3], &[3], &[]]).to_vec(),
         stop: StopPlan { signal: rng.pick(&STOP_SIGNALS), timeout: rng.pick(&TIMEOUTS) },
         parent_death_signal: Some(Signal::KILL),
+        ready: fated::spec::Readiness::Started,
+        start_timeout: fated::time::Limit::After(fated::spec::DEFAULT_START_TIMEOUT),
+        watchdog: None,
+        stop_command: None,
+        lifetime_clock: fated::spec::LifetimeClock::Monotonic,
         leftovers: rng.pick(&LEFTOVERS),
         stdin: Input::Null,
         stdout: Output::Inherit,
