@@ -418,6 +418,8 @@ fn plans_are_bounded() {
     assert!(error(&deep).contains("groups are nested at most 32 deep"), "{}", error(&deep));
     let many = "[process.a]\ncommand='a'\ninstances=10000\n[process.b]\ncommand='b'\ninstances=10000\nafter=['a']";
     assert!(error(many).starts_with("t.toml:7:8: the `after` of all instances comes to more than 1000000 entries"));
+    let long = format!("[process.a]\ncommand=['echo','{}']\ninstances=1000", "x".repeat(70_000));
+    assert_eq!(error(&long), "t.toml:1:10: the commands and variables of all processes come to more than 64MiB");
 }
 
 /// The parser reads every key that the table calls built: a value that no key takes is refused in each of them.

@@ -183,7 +183,11 @@ fn supervise(
     }
     for index in [0, 1] {
         if let Some(sink) = outputs.sink_fd(index) {
-            event_loop::watch_room(&poll, sink, Source::Sink(index)).map_err(cannot("watch stdout"))?;
+            match event_loop::watch_room(&poll, sink, Source::Sink(index)) {
+                // A device such as /dev/null cannot be watched: it always has room.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                watched => watched.map_err(cannot("watch stdout"))?,
+            }
         }
     }
     let now = clock::now();

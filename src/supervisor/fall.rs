@@ -5,10 +5,11 @@
 
 use crate::name::NodeId;
 use crate::spec::{Consequence, NodeKind};
+use crate::supervisor::Supervisor;
+use crate::supervisor::agenda::Todo;
 use crate::supervisor::node::{Budget, GroupState, Outcome, ProcessState, State};
 use crate::supervisor::order::ancestors;
 use crate::supervisor::record::{Cause, How, What};
-use crate::supervisor::{Supervisor, Todo};
 use crate::time::{Limit, Monotonic};
 
 impl Supervisor {
@@ -132,7 +133,7 @@ impl Supervisor {
     }
 
     /// Something in the group may have begun to end earlier, in a way that would have brought the group down as well:
-    /// then that is the first cause.
+    /// then that is the first cause. A member whose end was drawn already has brought the group down or never will.
     fn earliest_cause_in(&self, id: NodeId, outcome: Outcome) -> Outcome {
         let mut first = outcome;
         for member in self.order.members(id) {
@@ -140,12 +141,7 @@ impl Supervisor {
                 State::Group(GroupState::Active { .. }) => self.pending_in(*member),
                 State::Process(_) | State::Group(_) => self.outcome_of(*member).cloned(),
             };
-            let has_ended = matches!(
-                &self.nodes[member.index()].state,
-                State::Process(ProcessState::Ended(_)) | State::Group(GroupState::Ended(_))
-            );
             if let Some(pending) = pending
-                && !has_ended
                 && self.consequence(*member, &pending) == Some(Consequence::End)
                 && self.is_earlier(&pending, &first)
             {
@@ -184,7 +180,7 @@ impl Supervisor {
         self.set_group(id, GroupState::Ended(outcome));
         self.record(now, What::GroupEnded { group: id });
         self.pass(id);
-        self.agenda.push_back(Todo::Ended(id));
+        self.agenda.push(Todo::Ended(id));
     }
 
     /// Something that a process waited for in its stop has gone.
@@ -262,7 +258,7 @@ impl Supervisor {
             let scope = self.spec.node(dependency).parent;
             let decided_by_count = !self.order.crosses(dependency) && scope.is_some_and(|group| self.is_falling(group));
             if !begins && (self.nodes[dependency.index()].live_dependants == 0 || !decided_by_count) {
-                self.agenda.push_back(Todo::Unblocked(dependency));
+                self.agenda.push(Todo::Unblocked(dependency));
             }
         }
     }
@@ -272,7 +268,7 @@ impl Supervisor {
         let node = &mut self.nodes[id.index()];
         if !node.passed {
             node.passed = true;
-            self.agenda.push_back(Todo::Passed(id));
+            self.agenda.push(Todo::Passed(id));
         }
     }
 

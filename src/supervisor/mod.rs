@@ -13,6 +13,7 @@
 //! Inside, one transition never calls the next: it puts a `Todo` on the agenda, which is worked off before a public
 //! call returns. The depth of the tree is therefore not the depth of the stack.
 
+mod agenda;
 pub mod command;
 pub mod ending;
 pub mod event;
@@ -31,6 +32,7 @@ use crate::name::{Incarnation, NodeId, QueueId};
 use crate::signal::Signal;
 use crate::spec::{NodeKind, ProcessSpec, QueueEnd, TreeSpec};
 use crate::time::{Duration, Limit, Monotonic};
+use agenda::{Agenda, Todo};
 use command::{Command, Scope};
 use ending::Ending;
 use event::{Event, Tie};
@@ -59,11 +61,7 @@ pub struct Supervisor {
     /// Counts causes, so that of two in one instant the earlier is known.
     moment: u64,
     commands: VecDeque<Command>,
-    agenda: VecDeque<Todo>,
-    /// Groups, and processes that are not to run, whose time may have come: looked at once the agenda is empty.
-    openings: VecDeque<NodeId>,
-    /// Processes whose time may have come: looked at last, so that none starts in the step in which its group falls.
-    starts: VecDeque<NodeId>,
+    agenda: Agenda,
 }
 
 /// How many processes run or can run again that may use each end of a queue.
@@ -79,18 +77,6 @@ enum Urgency {
     Calm,
     Hastened,
     Killing,
-}
-
-/// A transition that another one has brought about.
-enum Todo {
-    /// The node has been ready or has ended.
-    Passed(NodeId),
-    /// The node has ended: the group draws the consequence.
-    Ended(NodeId),
-    /// The outcome of a node is known while something of it still lives.
-    Consequence(NodeId),
-    /// What is after the node has gone: the processes in it that are to stop may stop.
-    Unblocked(NodeId),
 }
 
 impl Supervisor {
@@ -111,12 +97,11 @@ impl Supervisor {
             serial: 0,
             moment: 0,
             commands: VecDeque::new(),
-            agenda: VecDeque::new(),
-            openings: VecDeque::from([NodeId::ROOT]),
-            starts: VecDeque::new(),
+            agenda: Agenda::default(),
             spec,
         };
         core.close_unused_queues(now);
+        core.agenda.push(Todo::Open(NodeId::ROOT));
         core.settle(now);
         core
     }
@@ -182,29 +167,20 @@ impl Supervisor {
         snapshot::take(&self.spec, &self.nodes, self.born, now)
     }
 
-    /// Works off the agenda and starts what may start, then looks whether the tree is at its end.
+    /// Works off the agenda, then looks whether the tree is at its end.
     fn settle(&mut self, now: Monotonic) {
-        loop {
-            while let Some(todo) = self.agenda.pop_front() {
-                self.work_off(todo, now);
-            }
-            match self.openings.pop_front().or_else(|| self.starts.pop_front()) {
-                Some(id) => self.try_start(id, now),
-                None => break,
+        while let Some(todo) = self.agenda.pop() {
+            match todo {
+                Todo::Passed(id) => self.on_passed(id),
+                Todo::Ended(id) => self.on_node_ended(id, now),
+                Todo::Consequence(id) => self.draw_consequence(id, now),
+                Todo::Unblocked(id) => self.stop_what_may(id, now),
+                Todo::Open(id) | Todo::Start(id) => self.try_start(id, now),
             }
         }
         self.begin_ending_if_due(now);
         if cfg!(debug_assertions) {
             self.check_invariants();
-        }
-    }
-
-    fn work_off(&mut self, todo: Todo, now: Monotonic) {
-        match todo {
-            Todo::Passed(id) => self.on_passed(id),
-            Todo::Ended(id) => self.on_node_ended(id, now),
-            Todo::Consequence(id) => self.draw_consequence(id, now),
-            Todo::Unblocked(id) => self.stop_what_may(id, now),
         }
     }
 

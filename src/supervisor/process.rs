@@ -4,20 +4,21 @@ use crate::exit::ExitStatus;
 use crate::name::{Incarnation, NodeId};
 use crate::spec::{Leftovers, NodeKind};
 use crate::start::StartError;
+use crate::supervisor::Supervisor;
+use crate::supervisor::agenda::Todo;
 use crate::supervisor::command::{Command, Scope};
 use crate::supervisor::node::{
     Ended, GroupState, KILL_PATIENCE, LastLife, Life, Main, Outcome, Patience, ProcessState, State,
 };
 use crate::supervisor::record::{Cause, How, What};
-use crate::supervisor::{Supervisor, Todo};
 use crate::time::{Limit, Monotonic};
 
 impl Supervisor {
     /// Has a look at the node once everything else that has happened is settled.
     pub(super) fn consider_start(&mut self, id: NodeId) {
         match self.process_spec(id) {
-            Some(process) if process.autostart => self.starts.push_back(id),
-            Some(_) | None => self.openings.push_back(id),
+            Some(process) if process.autostart => self.agenda.push(Todo::Start(id)),
+            Some(_) | None => self.agenda.push(Todo::Open(id)),
         }
     }
 
@@ -125,7 +126,7 @@ impl Supervisor {
         }
         self.set_process(id, ProcessState::Stopping { life, main, patience, outcome: outcome.clone() });
         if outcome != Outcome::Collateral {
-            self.agenda.push_back(Todo::Consequence(id));
+            self.agenda.push(Todo::Consequence(id));
         }
     }
 
@@ -150,14 +151,14 @@ impl Supervisor {
             (true, Leftovers::Wait) => {
                 self.set_process(id, ProcessState::Lingering { life, main: status, outcome });
                 if self.spec.node(id).parent.is_some_and(|parent| self.is_falling(parent)) {
-                    self.agenda.push_back(Todo::Unblocked(id));
+                    self.agenda.push(Todo::Unblocked(id));
                 }
             }
             (true, Leftovers::Stop) => {
                 let main = Main::Gone(status);
                 self.begin_stop(id, life, main, outcome, now);
                 // A fall does not wait for what the fallen one has left behind.
-                self.agenda.push_back(Todo::Consequence(id));
+                self.agenda.push(Todo::Consequence(id));
             }
         }
     }
@@ -193,7 +194,7 @@ impl Supervisor {
             ProcessState::Lingering { life, main, .. } => {
                 let cause = self.lifetime_cause(id, now);
                 self.begin_stop(id, life, Main::Gone(main), Outcome::Failure(cause), now);
-                self.agenda.push_back(Todo::Consequence(id));
+                self.agenda.push(Todo::Consequence(id));
             }
             ProcessState::Stopping { patience: Patience::Asked { .. }, .. } => self.kill_process(id, true, now),
             ProcessState::Stopping { life, patience: Patience::Killed { .. }, outcome, .. } => {
@@ -298,7 +299,7 @@ impl Supervisor {
         self.set_process(id, ProcessState::Ended(Ended { at: now, outcome, last }));
         self.leave_queues(id, now);
         self.pass(id);
-        self.agenda.push_back(Todo::Ended(id));
+        self.agenda.push(Todo::Ended(id));
     }
 
     /// Replaces a process's state and keeps the counts of living processes right.
