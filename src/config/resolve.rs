@@ -33,8 +33,6 @@ pub struct Surroundings {
     pub directory: PathBuf,
     /// The tree's name where the file gives none.
     pub default_name: Name,
-    /// Signals that were ignored when fated was started.
-    pub ignored_signals: Vec<Signal>,
     /// The files of `TreeFile::env_files`, by their names as written there.
     pub env_files: BTreeMap<String, EnvFile>,
 }
@@ -225,7 +223,7 @@ impl Build<'_> {
                     errors.push_with(|| self.file.at(process.node.name.at, message));
                 }
                 let stop_timeout = self.budgets.limits[index];
-                let spec = maker.process(process, &base, &path, instance, stop_timeout, errors);
+                let spec = maker.process(process, &base, &unit.path, instance, stop_timeout, errors);
                 self.push(index, path, NodeKind::Process(Box::new(spec)));
             }
         }
