@@ -80,6 +80,8 @@ impl Shell {
             self.carry_out();
             self.flush_log();
             if let Some(verdict) = self.verdict {
+                // The launcher may be a shell without job control, which does not take the terminal back by itself.
+                self.terminal.give_back();
                 self.outputs.finish();
                 return Ok(verdict);
             }
