@@ -269,17 +269,17 @@ impl Shadow {
             // fated's own children end: no message for anybody.
             (Signal::CHLD, _) => {}
             (Signal::TSTP | Signal::TTIN | Signal::TTOU, _) => {
-                self.to_all(Signal::STOP, Scope::Everything);
+                self.signal_everything(Signal::STOP, Scope::Everything);
                 self.expected.push(Command::Suspend);
             }
-            (Signal::CONT, _) => self.to_all(Signal::CONT, Scope::Everything),
+            (Signal::CONT, _) => self.signal_everything(Signal::CONT, Scope::Everything),
             (_, Some(_)) if received == Signal::TERM => {
                 if signal != Signal::TERM {
                     self.stop_signal = Some(signal);
                 }
                 self.request(how, now);
             }
-            (_, Some(run)) => self.to_all(signal, if run.signal_group { Scope::Group } else { Scope::Main }),
+            (_, Some(run)) => self.signal_everything(signal, if run.signal_group { Scope::Group } else { Scope::Main }),
             (Signal::TERM | Signal::HUP, None) => self.request(how, now),
             (Signal::INT | Signal::QUIT, None) if self.nodes[0].phase == Phase::Live => self.request(how, now),
             (Signal::INT | Signal::QUIT, None) => self.hasten(now),
@@ -314,7 +314,7 @@ impl Shadow {
         self.hasten_strays(now);
     }
 
-    fn to_all(&mut self, signal: Signal, scope: Scope) {
+    fn signal_everything(&mut self, signal: Signal, scope: Scope) {
         let living = self.nodes.iter().filter(|node| node.phase == Phase::Live).filter_map(|node| node.inc);
         let commands: Vec<_> = living.map(|inc| Command::Signal { inc, signal, scope }).collect();
         self.expected.extend(commands);
