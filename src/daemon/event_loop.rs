@@ -74,6 +74,7 @@ impl Shell {
             self.flush_log();
             if let Some(verdict) = self.verdict {
                 self.outputs.finish();
+                self.resume_guard();
                 return Ok(verdict);
             }
             self.arm();
@@ -266,6 +267,7 @@ impl Shell {
     fn on_signal(&mut self, signal: Signal) {
         if signal == Signal::CONT {
             self.terminal.take_again();
+            self.resume_guard();
         }
         self.core.handle_event(Event::Signal(signal), clock::now());
     }
