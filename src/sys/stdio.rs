@@ -147,7 +147,8 @@ mod tests {
         let flags = unsafe { libc::fcntl(write.as_raw_fd(), libc::F_GETFL) };
         assert_eq!(flags & libc::O_NONBLOCK, 0);
         let mut buffer = vec![0; 1 << 16];
-        assert!(std::fs::File::from(read).read(&mut buffer).unwrap() > 0);
+        let mut read = std::fs::File::from(read);
+        assert!(read.read(&mut buffer).unwrap() > 0);
         assert!(stream.write(b"room again").unwrap() > 0);
     }
 
