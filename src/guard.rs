@@ -1,6 +1,6 @@
 //! The guard: the outer of fated's two processes, the one that the launcher knows.
 //!
-//! It passes signals on, follows a job-control stop, and ends as the supervisor tells it to. If the supervisor is
+//! It passes signals on, is stopped and continued with the tree, and ends as the supervisor tells it to. If the supervisor is
 //! killed, what the supervisor looked after falls to the guard, a subreaper like it, and is killed at once. It waits in
 //! one ppoll over three descriptors and allocates nothing once it waits.
 
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::exit::{ExitStatus, Verdict};
 use crate::signal::Signal;
-use crate::sys::signalfd::{self, SignalFd};
+use crate::sys::signalfd::SignalFd;
 use crate::sys::wait::Any;
 use crate::sys::{clock, fd, kill, pidfd, process, readiness, stdio, tty, wait};
 use crate::time::Duration;
@@ -26,6 +26,8 @@ const SCRATCH: usize = 64 * 1024;
 pub struct Guard {
     pub supervisor: OwnedFd,
     pub launcher: Option<OwnedFd>,
+    /// Where fated was in its foreground when it began.
+    pub terminal: Option<OwnedFd>,
     /// Where the supervisor leaves its verdict as its last act.
     pub verdict: OwnedFd,
 }
@@ -44,7 +46,6 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
                 return Err(error);
             }
         };
-    let terminal = tty::open_controlling().filter(|tty| tty::foreground(tty.as_fd()) == Some(tty::own_group()));
     let ignored = crate::sys::entry::ignored_at_entry();
     let mut launcher = guard.launcher.as_ref();
     loop {
@@ -64,10 +65,11 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
             return Ok(match read_verdict(&guard.verdict) {
                 Some(verdict) => verdict,
                 None => {
-                    if let Some(tty) = &terminal {
-                        let _ = tty::set_foreground(tty.as_fd(), tty::own_group());
+                    let verdict = end_everything(&signals, reaped.status, &mut scratch);
+                    if let Some(terminal) = &guard.terminal {
+                        let _ = tty::take_from_the_gone(terminal.as_fd());
                     }
-                    end_everything(&signals, reaped.status, &mut scratch)
+                    verdict
                 }
             });
         }
@@ -75,17 +77,13 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
 }
 
 fn pass_signals_on(signals: &SignalFd, guard: &Guard, ignored: &[Signal]) {
-    let mut stop = false;
     while let Ok(Some(received)) = signals.read() {
         let signal = received.signal;
         if signal == Signal::CHLD || ignored.contains(&signal) {
             continue;
         }
+        // The supervisor answers a stop signal: it stops the tree first, and then us, so that no SIGCONT can come between.
         let _ = pidfd::send_signal(guard.supervisor.as_fd(), signal);
-        stop |= matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU);
-    }
-    if stop {
-        signalfd::stop_self();
     }
 }
 

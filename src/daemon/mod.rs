@@ -97,7 +97,7 @@ pub fn run(spec: TreeSpec, options: &Options) -> Result<Verdict, StartupError> {
             drop(verdict_write);
             let launcher = ties.launcher;
             drop(ties.others);
-            let guard = Guard { supervisor: pidfd, launcher, verdict: verdict_read };
+            let guard = Guard { supervisor: pidfd, launcher, terminal: terminal.into_tty(), verdict: verdict_read };
             guard::watch(guard).map_err(cannot("watch the supervisor"))
         }
         Fork::Child => {
