@@ -46,11 +46,6 @@ pub fn ended(child: &mut Child) -> ExitStatus {
     status
 }
 
-pub fn signal(child: &Child, signal: Signal) {
-    let pidfd = pidfd::open(child.id()).unwrap();
-    pidfd::send_signal(pidfd.as_fd(), signal).unwrap();
-}
-
 pub fn millis(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1e3)
 }
