@@ -9,6 +9,7 @@ mod last;
 mod laws;
 mod plan;
 mod rng;
+mod rules;
 mod shadow;
 mod world;
 
