@@ -25,6 +25,8 @@ mod process;
 pub mod record;
 pub mod request;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
