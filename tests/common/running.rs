@@ -123,6 +123,8 @@ impl<'s> Fated<'s> {
         };
         // SAFETY: the closure makes system calls alone and allocates nothing.
         unsafe { command.pre_exec(dispose) };
+        // Reaped through its pidfd.
+        #[expect(clippy::zombie_processes)]
         let mut child = command.spawn().unwrap();
         let first = Rc::new(Watched::open("first", child.id()));
         let (launcher, fated) = match child.stdout.take() {
