@@ -53,6 +53,12 @@ impl Shell {
                         log::warn!("cannot close queue `{name}`: {error}");
                     }
                 }
+                Command::RenewQueue { queue } => {
+                    let spec = &self.core.spec().queues[queue.index()];
+                    if let Err(error) = self.queues.renew(queue, spec) {
+                        log::warn!("{error}");
+                    }
+                }
                 Command::Suspend => self.suspend(),
                 Command::Record(record) => self.log(&record),
                 Command::End { verdict } => self.verdict = Some(verdict),

@@ -199,7 +199,7 @@ fn supervise(
     let is_run = matches!(spec.door, Door::Run(_));
     let shell = Shell {
         spawner: Spawner::new(fd::raise(myself)),
-        core: Supervisor::new(spec, now),
+        core: Supervisor::new(spec, now.as_nanos() ^ u64::from(std::process::id()), now),
         poll,
         processes: Processes::default(),
         kin: Kin::new(id_prefix, is_run),

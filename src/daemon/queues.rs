@@ -21,19 +21,16 @@ impl Queues {
     /// # Errors
     /// The queue's name and the system's answer, or that its buffer cannot hold one message of the promised length.
     pub fn open(specs: &[QueueSpec]) -> Result<Self, String> {
-        let open = |spec: &QueueSpec| {
-            let queue = Queue::open(spec).map_err(|error| format!("cannot make queue `{}`: {error}", spec.name))?;
-            if queue.capacity < spec.message_max {
-                return Err(format!(
-                    "queue `{}`: the kernel gives it {} bytes, which cannot hold a message of message_max = {}; raise \
-                     net.core.wmem_max or lower message_max",
-                    spec.name, queue.capacity, spec.message_max
-                ));
-            }
-            log::debug!("queue {} has {} bytes", spec.name, queue.capacity);
-            Ok(queue.queue)
-        };
-        specs.iter().map(open).collect::<Result<_, _>>().map(Self)
+        specs.iter().map(Queue::checked).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// A new queue in the place of one that nobody uses any more. Where it cannot be made, the old one stays, closed.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn renew(&mut self, id: QueueId, spec: &QueueSpec) -> Result<(), String> {
+        self.0[id.index()] = Queue::checked(spec)?;
+        Ok(())
     }
 
     /// The descriptor that a process gets: its own open file description where the kernel allows it (a pipe), so that
@@ -85,6 +82,19 @@ struct Opened {
 }
 
 impl Queue {
+    fn checked(spec: &QueueSpec) -> Result<Self, String> {
+        let queue = Self::open(spec).map_err(|error| format!("cannot make queue `{}`: {error}", spec.name))?;
+        if queue.capacity < spec.message_max {
+            return Err(format!(
+                "queue `{}`: the kernel gives it {} bytes, which cannot hold a message of message_max = {}; raise \
+                 net.core.wmem_max or lower message_max",
+                spec.name, queue.capacity, spec.message_max
+            ));
+        }
+        log::debug!("queue {} has {} bytes", spec.name, queue.capacity);
+        Ok(queue.queue)
+    }
+
     fn open(spec: &QueueSpec) -> io::Result<Opened> {
         let ends = match spec.transport {
             Transport::Seqpacket => socket::queue_seqpacket(spec.capacity)?,

@@ -3,7 +3,7 @@
 use core::fmt::Write;
 
 use crate::signal::Signal;
-use crate::spec::{Door, TreeSpec};
+use crate::spec::{Door, Intensity, TreeSpec};
 use crate::supervisor::event::Tie;
 use crate::supervisor::record::{Cause, How, Summary};
 use crate::time::Span;
@@ -60,12 +60,32 @@ pub fn is_notable(spec: &TreeSpec, summary: &Summary) -> bool {
 
 /// A clause: `pool/worker.2 was killed by SIGSEGV`, `the lifetime of 8h was over`.
 pub fn cause(spec: &TreeSpec, cause: &Cause) -> String {
+    let happened = happened(spec, cause);
+    match &cause.gave_up {
+        None => happened,
+        Some(gave_up) => {
+            let of = match spec.node(gave_up.of).path.as_str() {
+                "" => spec.name.as_str(),
+                path => path,
+            };
+            let Intensity { limit, window } = gave_up.limit;
+            let noun = if limit == 1 { "restart" } else { "restarts" };
+            format!("{happened}; the limit of {of}, {limit} {noun} in {}, was passed", Span(window))
+        }
+    }
+}
+
+fn happened(spec: &TreeSpec, cause: &Cause) -> String {
     let path = &spec.node(cause.node).path;
     match &cause.how {
         How::Exited { status, .. } => format!("{path} {status}"),
         How::StartFailed(error) => format!("{path} {error}"),
         How::Lifetime { limit } if path.is_empty() => format!("its lifetime of {} was over", Span(*limit)),
         How::Lifetime { limit } => format!("the lifetime of {path}, {}, was over", Span(*limit)),
+        How::StartTimeout { limit } => format!("{path} was not ready within {limit}"),
+        How::Watchdog { every, asked: false } => format!("{path} kept silent for {}", Span(*every)),
+        How::Watchdog { asked: true, .. } => format!("{path} asked to be treated as if its watchdog had run out"),
+        How::Unkillable => format!("{path} could not be killed, and cannot be started again"),
         How::Requested { signal: Signal::INT } => "interrupted (SIGINT)".to_owned(),
         How::Requested { signal } => format!("{signal} asked for it"),
         How::TieBroken(tie) => broken(tie),
@@ -111,7 +131,7 @@ mod tests {
         let node = spec.ids().find(|id| spec.node(*id).path == path).unwrap_or(NodeId::ROOT);
         Summary {
             lasted: Duration::from_millis(3_240),
-            cause: Cause { at: Monotonic::ORIGIN, node, how },
+            cause: Cause { at: Monotonic::ORIGIN, node, how, gave_up: None },
             fall: Duration::from_millis(41),
             stopped: 0,
             killed: 0,

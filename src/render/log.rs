@@ -2,11 +2,12 @@
 
 use super::last_word;
 use crate::exit::Verdict;
-use crate::name::Incarnation;
+use crate::name::{Incarnation, NodeId};
 use crate::spec::{Door, QueueEnd, TreeSpec};
+use crate::supervisor::event::Notice;
 use crate::supervisor::node::Main;
-use crate::supervisor::record::{Record, What};
-use crate::time::Span;
+use crate::supervisor::record::{Cause, How, Record, What};
+use crate::time::{Duration, Span};
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +27,33 @@ pub fn line(spec: &TreeSpec, record: &Record) -> Option<(Level, String)> {
         What::Spawned { .. } => return None,
         What::Started { inc, pid } => (Level::Debug, format!("{} runs as process {pid}", path(inc))),
         What::StartFailed { inc, error } => (Level::Error, format!("{}: {error}", path(inc))),
+        What::Ready { inc } => (Level::Debug, format!("{} is ready", path(inc))),
+        What::Said { inc, notice } => {
+            let said = match notice {
+                Notice::Reloading => "reads its configuration again".to_owned(),
+                Notice::Stopping => "stops".to_owned(),
+                Notice::Status(text) => format!("says: {text}"),
+                Notice::MainPid(pid) => format!("has process {pid} as its main process"),
+                Notice::Ready
+                | Notice::Watchdog
+                | Notice::WatchdogTrigger
+                | Notice::WatchdogInterval(_)
+                | Notice::ExtendTimeout(_) => return None,
+            };
+            (Level::Debug, format!("{} {said}", path(inc)))
+        }
+        What::StopCommand { inc } => (Level::Debug, format!("the stop command of {} was started", path(inc))),
+        What::StopCommandFailed { inc } => {
+            (Level::Warn, format!("the stop command of {} failed; its stop signal follows", path(inc)))
+        }
+        What::Restarting { node, because, delay, count, taken } => {
+            (Level::Warn, restart(spec, *node, because, *delay, (*count, *taken)))
+        }
+        What::LimitPassed { because, gave_up } => {
+            let name = &spec.node(gave_up.node).path;
+            (Level::Error, format!("{name} is not started again: {}", last_word::cause(spec, because)))
+        }
+        What::QueueRenewed { queue } => (Level::Debug, format!("queue {} is new", spec.queues[queue.index()].name)),
         What::Stopping { inc, signal, main: Main::Alive } => {
             (Level::Debug, format!("{signal} was sent to {}", path(inc)))
         }
@@ -85,4 +113,24 @@ pub fn line(spec: &TreeSpec, record: &Record) -> Option<(Level, String)> {
             (level, last_word::sentence(spec, summary))
         }
     })
+}
+
+/// `web exited with status 1 after 3s; restart 2 of 5 in 400ms, 3 others with it`
+fn restart(spec: &TreeSpec, node: NodeId, because: &Cause, delay: Duration, (count, taken): (u32, u32)) -> String {
+    let mut text = last_word::cause(spec, because);
+    if let How::Exited { age, .. } = &because.how {
+        text += &format!(" after {}", Span(*age));
+    }
+    let limit = spec.node(node).restart.intensity.limit;
+    let of = match (because.node == node, spec.node(node).path.as_str()) {
+        (true, _) => String::new(),
+        (false, path) => format!(" of {path}"),
+    };
+    text += &format!("; restart {count} of {limit}{of} in {}", Span(delay));
+    match taken {
+        0 => {}
+        1 => text += ", 1 other with it",
+        _ => text += &format!(", {taken} others with it"),
+    }
+    text
 }

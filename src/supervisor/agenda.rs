@@ -11,12 +11,14 @@ use crate::name::NodeId;
 /// A transition that another one has brought about.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Todo {
-    /// The node has been ready or has ended.
-    Passed(NodeId),
     /// The node has ended: the group draws the consequence.
     Ended(NodeId),
     /// The outcome of a node is known while something of it still lives.
     Consequence(NodeId),
+    /// Members of the group are taken along by a restart.
+    TakeAlong(NodeId),
+    /// Whoever was taken along in the group has come to rest: the round is over if its delay is.
+    Regroup(NodeId),
     /// What is after the node has gone: the processes in it that are to stop may stop.
     Unblocked(NodeId),
     /// The group, or the process that is not to run, begins if its group is active and nothing is awaited.
@@ -33,8 +35,8 @@ pub(super) struct Agenda {
 impl Agenda {
     pub(super) fn push(&mut self, todo: Todo) {
         let rank = match todo {
-            Todo::Passed(_) | Todo::Ended(_) | Todo::Consequence(_) => 0,
-            Todo::Unblocked(_) => 1,
+            Todo::Ended(_) | Todo::Consequence(_) => 0,
+            Todo::TakeAlong(_) | Todo::Unblocked(_) | Todo::Regroup(_) => 1,
             Todo::Open(_) => 2,
             Todo::Start(_) => 3,
         };

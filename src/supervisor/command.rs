@@ -32,6 +32,8 @@ pub enum Command {
     Release { inc: Incarnation },
     /// No process will use this end of the queue any more: let the other end see it.
     CloseQueue { queue: QueueId, end: QueueEnd },
+    /// Make the queue anew, empty and with both ends open: whoever used it has ended, and is about to be started again.
+    RenewQueue { queue: QueueId },
     /// Follow the tree into a job-control stop: stop fated itself as well.
     Suspend,
     /// Something worth telling; log, event stream and post-mortem are made from these.

@@ -84,7 +84,13 @@ impl Supervisor {
     fn was_to_end(&self) -> bool {
         let cause = match self.group_state(NodeId::ROOT) {
             Some(GroupState::Ended(outcome)) => outcome.cause(),
-            Some(GroupState::Waiting | GroupState::Active { .. } | GroupState::Falling { .. }) | None => None,
+            Some(
+                GroupState::Waiting
+                | GroupState::Active { .. }
+                | GroupState::Falling { .. }
+                | GroupState::BackingOff { .. },
+            )
+            | None => None,
         };
         let expired = cause.is_some_and(|cause| matches!(cause.how, How::Lifetime { .. }));
         self.stop_requested || expired || self.urgency > Urgency::Calm
@@ -183,11 +189,14 @@ impl Supervisor {
         match (&self.spec.door, &cause.how) {
             (_, How::StartFailed(error)) => error.verdict(),
             (Door::Run(run), How::Lifetime { .. }) if run.preserve_status => self.own_status(),
-            (_, How::Lifetime { .. }) => Verdict::TIMEOUT,
+            (_, How::Lifetime { .. } | How::StartTimeout { .. } | How::Watchdog { .. }) => Verdict::TIMEOUT,
+            (_, How::Unkillable) => Verdict::UNKILLABLE,
             (Door::Run(_), How::Exited { .. } | How::Requested { .. } | How::TieBroken(_) | How::AllEnded) => {
                 self.own_status()
             }
-            (Door::Up, How::Exited { status, .. }) => self.up_status(cause.node, *status),
+            (Door::Up, How::Exited { status, .. }) => self.up_status(cause, *status),
+            // So many successes that a restart limit was passed are none.
+            (Door::Up, How::AllEnded) if cause.gave_up.is_some() => Verdict::Code(1),
             (Door::Up, How::Requested { signal: Signal::TERM }) => Verdict::SUCCESS,
             (Door::Up, How::Requested { signal }) => Verdict::Code(128 + signal.number() as u8),
             (Door::Up, How::TieBroken(_) | How::AllEnded) => Verdict::SUCCESS,
@@ -195,9 +204,10 @@ impl Supervisor {
     }
 
     /// `up` ends with the first cause's own code; a failure never looks like success.
-    fn up_status(&self, node: NodeId, status: ExitStatus) -> Verdict {
-        let success = self.process_spec(node).is_some_and(|process| process.is_success(status));
+    fn up_status(&self, cause: &Cause, status: ExitStatus) -> Verdict {
+        let success = self.process_spec(cause.node).is_some_and(|process| process.is_success(status));
         match status.shell_code() {
+            _ if success && cause.gave_up.is_some() => Verdict::Code(1),
             0 if !success => Verdict::Code(1),
             code => Verdict::Code(code),
         }

@@ -44,7 +44,10 @@ impl Supervisor {
         assert_eq!(node.open_members as usize, open, "open members of {}", spec.path);
         let unpassed = members.iter().filter(|member| !self.nodes[member.index()].passed).count();
         assert_eq!(node.unpassed_members as usize, unpassed, "unpassed members of {}", spec.path);
-        assert!(node.passed || !self.has_ended(id), "{} has ended and has passed", spec.path);
+        assert_eq!(node.passed, self.has_passed(id), "passed of {}", spec.path);
+        for (index, holds) in node.holds.iter().enumerate() {
+            assert_eq!(*holds, self.may_use(id, index), "{} holds use {index}", spec.path);
+        }
     }
 
     fn check_process(&self, id: NodeId, state: &ProcessState) {
@@ -53,11 +56,17 @@ impl Supervisor {
         match (parent, state) {
             (Some(GroupState::Waiting), ProcessState::Waiting) => {}
             (Some(GroupState::Waiting), _) => panic!("{path} runs before its group"),
-            (Some(GroupState::Ended(_)), ProcessState::Ended(_)) => {}
-            (Some(GroupState::Ended(_)), _) => panic!("{path} outlives its group"),
+            (Some(GroupState::Ended(_) | GroupState::BackingOff { .. }), ProcessState::Ended(_)) => {}
+            (Some(GroupState::Ended(_) | GroupState::BackingOff { .. }), _) => panic!("{path} outlives its group"),
             (Some(GroupState::Falling { .. }), ProcessState::Waiting) => panic!("{path} waits in a falling group"),
+            (Some(GroupState::Falling { .. }), ProcessState::BackingOff { .. }) => {
+                panic!("{path} backs off in a falling group")
+            }
             (Some(GroupState::Active { .. }), ProcessState::Waiting) => {
-                assert!(self.nodes[id.index()].awaited > 0, "{path} waits for nothing");
+                assert!(self.nodes[id.index()].awaited > 0 || self.in_round(id), "{path} waits for nothing");
+            }
+            (Some(GroupState::Active { .. }), ProcessState::BackingOff { until }) => {
+                assert_eq!(until.is_none(), self.in_round(id), "{path} backs off alone or with its round");
             }
             (Some(GroupState::Active { .. } | GroupState::Falling { .. }), _) => {}
             (None, _) => panic!("{path} is in no group"),
@@ -69,8 +78,18 @@ impl Supervisor {
         let path = &self.spec.node(id).path;
         match state {
             GroupState::Ended(_) => assert_eq!(node.open_members, 0, "group {path} has ended"),
-            GroupState::Active { .. } | GroupState::Falling { .. } => {
+            GroupState::Active { round, .. } => {
                 assert!(node.open_members > 0, "group {path} has nothing left and goes on");
+                if let Some(round) = round {
+                    let members = self.order.members_from(id, round.from);
+                    let pending = members.iter().filter(|member| !self.is_at_rest(**member)).count();
+                    assert_eq!(round.pending as usize, pending, "those whom the round of {path} waits for");
+                    assert!(pending > 0 || round.until.is_some(), "the round of {path} waits for nothing");
+                }
+            }
+            GroupState::Falling { .. } => assert!(node.open_members > 0, "group {path} has nothing left and falls"),
+            GroupState::BackingOff { .. } => {
+                assert_eq!((node.open_members, node.live), (0, 0), "group {path} is between two lives");
             }
             GroupState::Waiting => assert_eq!(node.live, 0, "group {path} has not begun"),
         }
@@ -79,20 +98,14 @@ impl Supervisor {
     fn check_queues(&self) {
         for (index, users) in self.queue_users.iter().enumerate() {
             let (mut putters, mut getters) = (0, 0);
-            for (id, process) in self.spec.processes().filter(|(id, _)| !self.has_ended(*id)) {
-                let usage = process.queues.iter().find(|usage| usage.queue.index() == index);
-                putters += u32::from(usage.is_some_and(|usage| usage.put));
-                getters += u32::from(usage.is_some_and(|usage| usage.get));
-                debug_assert!(id.index() > 0, "the root is no process");
+            for (id, process) in self.spec.processes() {
+                let held = process.queues.iter().zip(&self.nodes[id.index()].holds).filter(|(_, holds)| **holds);
+                for (usage, _) in held.filter(|(usage, _)| usage.queue.index() == index) {
+                    putters += u32::from(usage.put);
+                    getters += u32::from(usage.get);
+                }
             }
             assert_eq!((users.putters, users.getters), (putters, getters), "users of queue {index}");
         }
-    }
-
-    fn has_ended(&self, id: NodeId) -> bool {
-        matches!(
-            &self.nodes[id.index()].state,
-            State::Process(ProcessState::Ended(_)) | State::Group(GroupState::Ended(_))
-        )
     }
 }

@@ -22,8 +22,10 @@ mod invariant;
 pub mod node;
 mod order;
 mod process;
+mod readiness;
 pub mod record;
 pub mod request;
+mod restart;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -60,6 +62,8 @@ pub struct Supervisor {
     stop_signal: Option<Signal>,
     born: Monotonic,
     serial: u64,
+    /// The state of the generator that the delays of restarts are drawn from.
+    seed: u64,
     /// Counts causes, so that of two in one instant the earlier is known.
     moment: u64,
     commands: VecDeque<Command>,
@@ -82,8 +86,8 @@ enum Urgency {
 }
 
 impl Supervisor {
-    /// A tree that begins at `now`: its first commands are ready at once.
-    pub fn new(spec: TreeSpec, now: Monotonic) -> Self {
+    /// A tree that begins at `now`: its first commands are ready at once. Equal seeds give equal delays.
+    pub fn new(spec: TreeSpec, seed: u64, now: Monotonic) -> Self {
         let order = Order::new(&spec);
         let nodes = spec.ids().map(|id| initial_node(&spec, &order, id)).collect();
         let queue_users = count_users(&spec);
@@ -97,12 +101,15 @@ impl Supervisor {
             stop_signal: None,
             born: now,
             serial: 0,
+            seed,
             moment: 0,
             commands: VecDeque::new(),
             agenda: Agenda::default(),
             spec,
         };
-        core.close_unused_queues(now);
+        for index in 0..core.queue_users.len() {
+            core.close_unused(QueueId(index as u32), now);
+        }
         core.agenda.push(Todo::Open(NodeId::ROOT));
         core.settle(now);
         core
@@ -126,7 +133,9 @@ impl Supervisor {
             Event::Strays { any } => self.on_strays(any, now),
             Event::Signal(signal) => self.on_signal(signal, now),
             Event::TieBroken(tie) => self.on_tie_broken(tie, now),
-            Event::Notified { .. } | Event::Ready { .. } | Event::StopCommandEnded { .. } => {}
+            Event::Notified { inc, notice } => self.on_notified(inc, notice, now),
+            Event::Ready { inc } => self.on_ready(inc, now),
+            Event::StopCommandEnded { inc, success } => self.on_stop_command_ended(inc, success, now),
             Event::Stopped { inc, .. } => {
                 if self.process_of(inc).is_some() {
                     self.commands.push_back(Command::Suspend);
@@ -174,9 +183,10 @@ impl Supervisor {
     fn settle(&mut self, now: Monotonic) {
         while let Some(todo) = self.agenda.pop() {
             match todo {
-                Todo::Passed(id) => self.on_passed(id),
                 Todo::Ended(id) => self.on_node_ended(id, now),
                 Todo::Consequence(id) => self.draw_consequence(id, now),
+                Todo::TakeAlong(id) => self.take_along(id, now),
+                Todo::Regroup(id) => self.regroup(id, now),
                 Todo::Unblocked(id) => self.stop_what_may(id, now),
                 Todo::Open(id) | Todo::Start(id) => self.try_start(id, now),
             }
@@ -195,7 +205,8 @@ impl Supervisor {
             }
             Request::StopOrHasten => match self.nodes[0].state {
                 State::Group(GroupState::Falling { .. } | GroupState::Ended(_)) => self.hasten(now),
-                State::Group(GroupState::Waiting | GroupState::Active { .. }) | State::Process(_) => {
+                State::Group(GroupState::Waiting | GroupState::Active { .. } | GroupState::BackingOff { .. })
+                | State::Process(_) => {
                     self.request_stop(How::Requested { signal }, now);
                 }
             },
@@ -223,7 +234,7 @@ impl Supervisor {
     fn request_stop(&mut self, how: How, now: Monotonic) {
         self.stop_requested = true;
         match &self.nodes[0].state {
-            State::Group(GroupState::Waiting | GroupState::Active { .. }) => {
+            State::Group(GroupState::Waiting | GroupState::Active { .. } | GroupState::BackingOff { .. }) => {
                 let cause = self.cause(NodeId::ROOT, how, now);
                 self.fall(NodeId::ROOT, Outcome::Success(cause), now);
             }
@@ -295,41 +306,25 @@ impl Supervisor {
         }
     }
 
+    fn has_ended(&self, id: NodeId) -> bool {
+        matches!(
+            &self.nodes[id.index()].state,
+            State::Process(ProcessState::Ended(_)) | State::Group(GroupState::Ended(_))
+        )
+    }
+
     fn is_falling(&self, group: NodeId) -> bool {
         matches!(self.group_state(group), Some(GroupState::Falling { .. }))
     }
 
-    /// The process will not run again: a queue end that nobody else may use is closed.
-    fn leave_queues(&mut self, id: NodeId, now: Monotonic) {
-        let Some(process) = self.spec.node(id).process() else { return };
-        let mut closed = Vec::new();
-        for usage in &process.queues {
-            let users = &mut self.queue_users[usage.queue.index()];
-            if usage.put {
-                users.putters -= 1;
-                closed.extend((users.putters == 0).then_some((usage.queue, QueueEnd::Put)));
-            }
-            if usage.get {
-                users.getters -= 1;
-                closed.extend((users.getters == 0).then_some((usage.queue, QueueEnd::Get)));
-            }
+    /// A queue that nobody may put to, or nobody take from, is closed on that side from the beginning.
+    fn close_unused(&mut self, queue: QueueId, now: Monotonic) {
+        let QueueUsers { putters, getters } = self.queue_users[queue.index()];
+        if putters == 0 {
+            self.close(queue, QueueEnd::Put, now);
         }
-        for (queue, end) in closed {
-            self.close(queue, end, now);
-        }
-    }
-
-    /// Queues that nobody may put to, or nobody take from, are closed on that side from the beginning.
-    fn close_unused_queues(&mut self, now: Monotonic) {
-        for index in 0..self.queue_users.len() {
-            let QueueUsers { putters, getters } = self.queue_users[index];
-            let queue = QueueId(index as u32);
-            if putters == 0 {
-                self.close(queue, QueueEnd::Put, now);
-            }
-            if getters == 0 {
-                self.close(queue, QueueEnd::Get, now);
-            }
+        if getters == 0 {
+            self.close(queue, QueueEnd::Get, now);
         }
     }
 
@@ -342,7 +337,7 @@ impl Supervisor {
     fn cause(&mut self, node: NodeId, how: How, now: Monotonic) -> Cause {
         self.moment += 1;
         self.nodes[node.index()].caused = self.moment;
-        Cause { at: now, node, how }
+        Cause { at: now, node, how, gave_up: None }
     }
 
     fn record(&mut self, at: Monotonic, what: What) {
@@ -358,6 +353,8 @@ fn initial_node(spec: &TreeSpec, order: &Order, id: NodeId) -> Node {
             NodeKind::Group(_) => State::Group(GroupState::Waiting),
         },
         passed: false,
+        holds: spec.node(id).process().map_or_else(Vec::new, |process| vec![true; process.queues.len()]),
+        history: node::History::default(),
         caused: 0,
         awaited: spec.node(id).after.len() as u32,
         live: 0,

@@ -2,6 +2,7 @@
 
 use crate::exit::ExitStatus;
 use crate::name::{Incarnation, NodeId};
+use crate::signal::Signal;
 use crate::spec::{Leftovers, NodeKind};
 use crate::start::StartError;
 use crate::supervisor::Supervisor;
@@ -11,7 +12,17 @@ use crate::supervisor::node::{
     Ended, GroupState, KILL_PATIENCE, LastLife, Life, Main, Outcome, Patience, ProcessState, State,
 };
 use crate::supervisor::record::{Cause, How, What};
+use crate::supervisor::restart::Next;
 use crate::time::{Limit, Monotonic};
+
+/// What begins a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The stop command or the stop signal.
+    Plan,
+    /// SIGABRT, so that what hangs leaves a core file. All that follows is as in the plan.
+    Abort,
+}
 
 impl Supervisor {
     /// Has a look at the node once everything else that has happened is settled.
@@ -29,7 +40,7 @@ impl Supervisor {
             Some(parent) => matches!(self.group_state(parent), Some(GroupState::Active { .. })),
             None => true,
         };
-        if node.awaited > 0 || !parent_active {
+        if node.awaited > 0 || !parent_active || self.in_round(id) {
             return;
         }
         match (&node.state, &self.spec.node(id).kind) {
@@ -46,7 +57,8 @@ impl Supervisor {
         self.serial += 1;
         let inc = Incarnation { node: id, serial: self.serial };
         let expires = self.spec.node(id).lifetime.map(|lifetime| now + lifetime);
-        let life = Life { inc, pid: None, since: now, expires };
+        let (ready_by, watchdog) = self.promises(id, now);
+        let life = Life { inc, pid: None, since: now, expires, ready: false, ready_by, watchdog };
         self.set_process(id, ProcessState::Starting { life });
         self.commands.push_back(Command::Start { inc });
     }
@@ -70,7 +82,7 @@ impl Supervisor {
             self.record(now, What::Started { inc, pid });
         }
         self.set_process(inc.node, ProcessState::Running { life });
-        self.pass(inc.node);
+        self.await_readiness(inc, now);
     }
 
     pub(super) fn on_start_failed(&mut self, inc: Incarnation, error: StartError, now: Monotonic) {
@@ -81,6 +93,7 @@ impl Supervisor {
             | ProcessState::Running { .. }
             | ProcessState::Lingering { .. }
             | ProcessState::Waiting
+            | ProcessState::BackingOff { .. }
             | ProcessState::Ended(_) => Outcome::Failure(self.cause(inc.node, How::StartFailed(error.clone()), now)),
         };
         self.record(now, What::StartFailed { inc, error });
@@ -107,11 +120,11 @@ impl Supervisor {
             ProcessState::Stopping { main: Main::Gone(_), .. }
             | ProcessState::Lingering { .. }
             | ProcessState::Waiting
+            | ProcessState::BackingOff { .. }
             | ProcessState::Ended(_) => return,
         };
         self.record(now, What::Exited { inc, pid, status, age, leftovers });
         let (patience, outcome) = outlived;
-        self.pass(id);
         let main = Main::Gone(status);
         if !leftovers || self.is_left_to_the_tree(id) {
             self.release_if(leftovers, inc);
@@ -119,11 +132,14 @@ impl Supervisor {
             self.end(id, outcome, LastLife::Over { status, killed: was_overdue(patience) }, now);
             return;
         }
-        match patience {
-            Patience::Asked { .. } => self.ask(id, inc, Scope::Leftovers),
+        let patience = match patience {
+            Patience::Asked { until, .. } => {
+                self.ask(id, inc, Scope::Leftovers);
+                Patience::Asked { until, by_command: false }
+            }
             // The kill goes on until nothing is found.
-            Patience::Killed { .. } => {}
-        }
+            Patience::Killed { .. } => patience,
+        };
         self.set_process(id, ProcessState::Stopping { life, main, patience, outcome: outcome.clone() });
         if outcome != Outcome::Collateral {
             self.agenda.push(Todo::Consequence(id));
@@ -141,7 +157,6 @@ impl Supervisor {
         now: Monotonic,
     ) {
         let inc = life.inc;
-        self.pass(id);
         let policy = self.process_spec(id).map_or(Leftovers::Stop, |process| process.leftovers);
         match (leftovers, policy) {
             (false, _) | (true, Leftovers::Ignore) => {
@@ -150,13 +165,13 @@ impl Supervisor {
             }
             (true, Leftovers::Wait) => {
                 self.set_process(id, ProcessState::Lingering { life, main: status, outcome });
-                if self.spec.node(id).parent.is_some_and(|parent| self.is_falling(parent)) {
+                if self.is_leaving(id) {
                     self.agenda.push(Todo::Unblocked(id));
                 }
             }
             (true, Leftovers::Stop) => {
                 let main = Main::Gone(status);
-                self.begin_stop(id, life, main, outcome, now);
+                self.begin_stop(id, life, main, (outcome, Way::Plan), now);
                 // A fall does not wait for what the fallen one has left behind.
                 self.agenda.push(Todo::Consequence(id));
             }
@@ -176,6 +191,7 @@ impl Supervisor {
                 | ProcessState::Starting { .. }
                 | ProcessState::Running { .. }
                 | ProcessState::Waiting
+                | ProcessState::BackingOff { .. }
                 | ProcessState::Ended(_),
             )
             | None => return,
@@ -188,18 +204,22 @@ impl Supervisor {
         let Some(state) = self.process_state(id).cloned() else { return };
         match state {
             ProcessState::Starting { life } | ProcessState::Running { life } => {
-                let cause = self.lifetime_cause(id, now);
-                self.begin_stop(id, life, Main::Alive, Outcome::Failure(cause), now);
+                let (cause, way) = self.overdue(id, &life, now);
+                self.begin_stop(id, life, Main::Alive, (Outcome::Failure(cause), way), now);
             }
             ProcessState::Lingering { life, main, .. } => {
                 let cause = self.lifetime_cause(id, now);
-                self.begin_stop(id, life, Main::Gone(main), Outcome::Failure(cause), now);
+                self.begin_stop(id, life, Main::Gone(main), (Outcome::Failure(cause), Way::Plan), now);
                 self.agenda.push(Todo::Consequence(id));
             }
             ProcessState::Stopping { patience: Patience::Asked { .. }, .. } => self.kill_process(id, true, now),
             ProcessState::Stopping { life, patience: Patience::Killed { .. }, outcome, .. } => {
                 self.record(now, What::Unkillable { inc: life.inc });
                 self.end(id, outcome, LastLife::Unkillable, now);
+            }
+            ProcessState::BackingOff { .. } => {
+                self.come_back(id, now);
+                self.consider_start(id);
             }
             ProcessState::Waiting | ProcessState::Ended(_) => {}
         }
@@ -214,21 +234,38 @@ impl Supervisor {
     pub(super) fn stop_process(&mut self, id: NodeId, now: Monotonic) {
         match self.process_state(id).cloned() {
             Some(ProcessState::Starting { life } | ProcessState::Running { life }) => {
-                self.begin_stop(id, life, Main::Alive, Outcome::Collateral, now);
+                self.begin_stop(id, life, Main::Alive, (Outcome::Collateral, Way::Plan), now);
             }
             Some(ProcessState::Lingering { life, main, outcome }) => {
-                self.begin_stop(id, life, Main::Gone(main), outcome, now);
+                self.begin_stop(id, life, Main::Gone(main), (outcome, Way::Plan), now);
             }
-            Some(ProcessState::Stopping { .. } | ProcessState::Waiting | ProcessState::Ended(_)) | None => {}
+            Some(
+                ProcessState::Stopping { .. }
+                | ProcessState::Waiting
+                | ProcessState::BackingOff { .. }
+                | ProcessState::Ended(_),
+            )
+            | None => {}
         }
     }
 
-    /// The first step of the stop plan: the signal, or the kill where there is no patience.
-    fn begin_stop(&mut self, id: NodeId, life: Life, main: Main, outcome: Outcome, now: Monotonic) {
+    /// The first step of the stop plan: the command, the signal, or the kill where there is no patience.
+    pub(super) fn begin_stop(
+        &mut self,
+        id: NodeId,
+        life: Life,
+        main: Main,
+        (outcome, way): (Outcome, Way),
+        now: Monotonic,
+    ) {
         let inc = life.inc;
-        let Some(plan) = self.process_spec(id).map(|process| process.stop) else { return };
+        let Some(process) = self.process_spec(id) else { return };
+        let plan = process.stop;
+        // Only what runs can be talked to.
+        let runs = main == Main::Alive && matches!(self.process_state(id), Some(ProcessState::Running { .. }));
+        let by_command = runs && way == Way::Plan && process.stop_command.is_some();
         let limit = self.patience(plan.timeout);
-        let patience = Patience::Asked { until: limit.from(now) };
+        let patience = Patience::Asked { until: limit.from(now), by_command };
         self.set_process(id, ProcessState::Stopping { life, main, patience, outcome });
         if limit == Limit::AT_ONCE {
             self.kill_process(id, false, now);
@@ -238,13 +275,25 @@ impl Supervisor {
             Main::Alive => Scope::Main,
             Main::Gone(_) => Scope::Leftovers,
         };
-        self.ask(id, inc, scope);
-        self.record(now, What::Stopping { inc, signal: self.stop_signal.unwrap_or(plan.signal), main });
+        if by_command {
+            self.commands.push_back(Command::RunStopCommand { inc });
+            self.record(now, What::StopCommand { inc });
+            return;
+        }
+        let signal = match way {
+            Way::Plan => self.stop_signal.unwrap_or(plan.signal),
+            Way::Abort => Signal::ABRT,
+        };
+        self.ask_with(signal, inc, scope);
+        self.record(now, What::Stopping { inc, signal, main });
     }
 
-    fn ask(&mut self, id: NodeId, inc: Incarnation, scope: Scope) {
+    pub(super) fn ask(&mut self, id: NodeId, inc: Incarnation, scope: Scope) {
         let Some(plan) = self.process_spec(id).map(|process| process.stop) else { return };
-        let signal = self.stop_signal.unwrap_or(plan.signal);
+        self.ask_with(self.stop_signal.unwrap_or(plan.signal), inc, scope);
+    }
+
+    fn ask_with(&mut self, signal: Signal, inc: Incarnation, scope: Scope) {
         let scope = match &self.spec.door {
             crate::spec::Door::Run(run) if run.signal_group && scope == Scope::Main => Scope::Group,
             crate::spec::Door::Run(_) | crate::spec::Door::Up => scope,
@@ -259,6 +308,7 @@ impl Supervisor {
         let (life, main, outcome) = match state {
             ProcessState::Stopping { patience: Patience::Killed { .. }, .. }
             | ProcessState::Waiting
+            | ProcessState::BackingOff { .. }
             | ProcessState::Ended(_) => return,
             ProcessState::Starting { life } | ProcessState::Running { life } => {
                 (life, Main::Alive, Outcome::Collateral)
@@ -277,7 +327,7 @@ impl Supervisor {
     /// Brings the end of a stop nearer, to a second from now at the latest.
     pub(super) fn shorten(&mut self, id: NodeId, now: Monotonic) {
         let hastened = now + crate::supervisor::HASTENED_TIMEOUT;
-        if let State::Process(ProcessState::Stopping { patience: Patience::Asked { until }, .. }) =
+        if let State::Process(ProcessState::Stopping { patience: Patience::Asked { until, .. }, .. }) =
             &mut self.nodes[id.index()].state
         {
             *until = Some(until.map_or(hastened, |until| until.min(hastened)));
@@ -294,22 +344,29 @@ impl Supervisor {
         }
     }
 
-    /// The node has ended: nothing of it is left, or what is left is the tree's.
+    /// Nothing of the process is left, or what is left is the tree's: it has ended, or begins anew later.
     fn end(&mut self, id: NodeId, outcome: Outcome, last: LastLife, now: Monotonic) {
-        self.set_process(id, ProcessState::Ended(Ended { at: now, outcome, last }));
-        self.leave_queues(id, now);
-        self.pass(id);
-        self.agenda.push(Todo::Ended(id));
+        let since = self.process_state(id).and_then(ProcessState::life).map_or(now, |life| life.since);
+        match self.next(id, outcome, since, last == LastLife::Unkillable, now) {
+            Next::BackingOff { until } => self.set_process(id, ProcessState::BackingOff { until }),
+            Next::Over(outcome) => {
+                self.set_process(id, ProcessState::Ended(Ended { at: now, outcome, last }));
+                self.leave_queues(id, now);
+                self.agenda.push(Todo::Ended(id));
+            }
+        }
     }
 
-    /// Replaces a process's state and keeps the counts of living processes right.
-    fn set_process(&mut self, id: NodeId, state: ProcessState) {
+    /// Replaces a process's state and keeps the counts beside it right.
+    pub(super) fn set_process(&mut self, id: NodeId, state: ProcessState) {
         let before = self.process_state(id).is_some_and(|state| state.life().is_some());
         let after = state.life().is_some();
         self.nodes[id.index()].state = State::Process(state);
         if before != after {
             self.count_life(id, after);
+            self.count_rest(id, !before);
         }
+        self.refresh_passed(id);
     }
 }
 

@@ -4,11 +4,11 @@
 use crate::exit::{ExitStatus, Verdict};
 use crate::name::{Incarnation, NodeId, QueueId};
 use crate::signal::Signal;
-use crate::spec::QueueEnd;
+use crate::spec::{Intensity, QueueEnd};
 use crate::start::StartError;
-use crate::supervisor::event::Tie;
+use crate::supervisor::event::{Notice, Tie};
 use crate::supervisor::node::Main;
-use crate::time::{Duration, Monotonic};
+use crate::time::{Duration, Limit, Monotonic};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -31,6 +31,23 @@ pub enum What {
     StartFailed {
         inc: Incarnation,
         error: StartError,
+    },
+    /// It is ready, by its own word or by the probe of its plan.
+    Ready {
+        inc: Incarnation,
+    },
+    /// What a process said of itself and what changes nothing.
+    Said {
+        inc: Incarnation,
+        notice: Notice,
+    },
+    /// The stop command of a process was started, in place of the stop signal.
+    StopCommand {
+        inc: Incarnation,
+    },
+    /// It failed; the stop signal follows.
+    StopCommandFailed {
+        inc: Incarnation,
     },
     /// The stop plan of a process began: the signal went to its main process, or to its leftovers if that has gone.
     Stopping {
@@ -67,6 +84,24 @@ pub enum What {
     GroupEnded {
         group: NodeId,
     },
+    /// A node is started again in `delay`, and `taken` other members of its group with it. `count`: its restarts in its
+    /// window, this one included.
+    Restarting {
+        node: NodeId,
+        because: Cause,
+        delay: Duration,
+        count: u32,
+        taken: u32,
+    },
+    /// A node is not started again: one restart more would be one too many.
+    LimitPassed {
+        because: Cause,
+        gave_up: GaveUp,
+    },
+    /// The queue is new and empty: the group that holds all of its users is started again.
+    QueueRenewed {
+        queue: QueueId,
+    },
     /// Strays are asked to stop or killed at the tree's end.
     StraysStopping {
         signal: Signal,
@@ -99,6 +134,18 @@ pub struct Cause {
     /// The node that it happened to; the root for what came from outside.
     pub node: NodeId,
     pub how: How,
+    /// The last restart limit that was passed because of it.
+    pub gave_up: Option<GaveUp>,
+}
+
+/// A restart limit that was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GaveUp {
+    /// What is not started again.
+    pub node: NodeId,
+    /// Whose limit it is: the node's own or its group's.
+    pub of: NodeId,
+    pub limit: Intensity,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +160,17 @@ pub enum How {
     Lifetime {
         limit: Duration,
     },
+    /// It was not ready in time.
+    StartTimeout {
+        limit: Limit,
+    },
+    /// It kept silent for longer than its watchdog allows, or asked to be treated as if it had.
+    Watchdog {
+        every: Duration,
+        asked: bool,
+    },
+    /// It could not be killed, so that it cannot be started again.
+    Unkillable,
     /// A signal to fated asked for it.
     Requested {
         signal: Signal,

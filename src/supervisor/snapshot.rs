@@ -34,6 +34,8 @@ pub enum Phase {
     Lingering,
     /// A process that is being stopped, a group that falls.
     Stopping,
+    /// Between two lives.
+    BackingOff,
     Ended,
 }
 
@@ -63,6 +65,9 @@ fn phase(state: &State) -> Phase {
         State::Process(ProcessState::Running { .. }) | State::Group(GroupState::Active { .. }) => Phase::Running,
         State::Process(ProcessState::Lingering { .. }) => Phase::Lingering,
         State::Process(ProcessState::Stopping { .. }) | State::Group(GroupState::Falling { .. }) => Phase::Stopping,
+        State::Process(ProcessState::BackingOff { .. }) | State::Group(GroupState::BackingOff { .. }) => {
+            Phase::BackingOff
+        }
         State::Process(ProcessState::Ended(_)) | State::Group(GroupState::Ended(_)) => Phase::Ended,
     }
 }

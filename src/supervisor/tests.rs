@@ -1,6 +1,9 @@
 //! Each rule of fate once, in the smallest tree that shows it. Commands are compared as short text: `start 1`,
 //! `TERM 2`, `TERM 2 leftovers`, `kill 2`, `end 0`; what is only told or follows of itself (records, wakes) is left out.
 
+mod otp;
+mod readiness;
+mod restart;
 mod scene;
 
 use super::*;

@@ -172,7 +172,12 @@ impl Kernel {
                 }
             }
             Command::Release { inc } => self.release(inc.node, now),
-            Command::CloseQueue { .. } | Command::Suspend | Command::Record(_) | Command::End { .. } => {}
+            Command::AwaitReady { .. } | Command::RunStopCommand { .. } => {}
+            Command::CloseQueue { .. }
+            | Command::RenewQueue { .. }
+            | Command::Suspend
+            | Command::Record(_)
+            | Command::End { .. } => {}
         }
     }
 

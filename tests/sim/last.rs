@@ -126,7 +126,8 @@ impl Shadow {
                 (_, _) => Verdict::Code(126),
             },
             (How::Lifetime { .. }, Door::Run(run)) if run.preserve_status => self.status_of_the_command(),
-            (How::Lifetime { .. }, _) => Verdict::Code(124),
+            (How::Lifetime { .. } | How::StartTimeout { .. } | How::Watchdog { .. }, _) => Verdict::Code(124),
+            (How::Unkillable, _) => Verdict::Code(123),
             (_, Door::Run(_)) => self.status_of_the_command(),
             (How::Exited { status, .. }, Door::Up) => {
                 let success = self.process(cause.node.index()).is_some_and(|process| process.is_success(*status));

@@ -89,10 +89,15 @@ impl Laws {
             Event::StartFailed { inc, .. } => self.update(*inc, |life| (life.passed, life.ended) = (true, true)),
             Event::Exited { inc, leftovers, .. } => self.update(*inc, |life| {
                 if !life.main_gone {
-                    (life.passed, life.main_gone, life.ended) = (true, true, !*leftovers);
+                    (life.main_gone, life.ended) = (true, !*leftovers);
+                    life.passed |= life.ended;
                 }
             }),
-            Event::Emptied { inc } => self.update(*inc, |life| life.ended |= life.main_gone),
+            Event::Emptied { inc } => self.update(*inc, |life| {
+                life.ended |= life.main_gone;
+                life.passed |= life.ended;
+            }),
+            Event::Notified { .. } | Event::Ready { .. } | Event::StopCommandEnded { .. } => {}
             Event::Signal(_) => self.hurried |= self.fell.is_some(),
             Event::Spawned { .. } | Event::Strays { .. } | Event::TieBroken(_) | Event::Stopped { .. } => {}
         }
@@ -129,7 +134,7 @@ impl Laws {
                 let ignores = self.ignores(inc.node);
                 let life = self.life(*inc).ok_or("a release of nothing")?;
                 let fits = ignores && life.main_gone && !life.ended;
-                (life.ended, life.released) = (true, true);
+                (life.passed, life.ended, life.released) = (true, true, true);
                 law(fits, || format!("{command:?} of what has no leftovers to leave alone"))
             }
             Command::CloseQueue { queue, end } => {
@@ -152,7 +157,10 @@ impl Laws {
                 }
                 law(self.strays_sought.is_some(), || format!("{command:?} before strays were sought"))
             }
-            Command::Suspend => Ok(()),
+            Command::Suspend
+            | Command::AwaitReady { .. }
+            | Command::RunStopCommand { .. }
+            | Command::RenewQueue { .. } => Ok(()),
         }
     }
 
@@ -235,7 +243,14 @@ impl Laws {
             | What::QueueClosed { .. }
             | What::SignalIgnored { .. }
             | What::SignalPassed { .. }
-            | What::Hastened { .. } => Ok(()),
+            | What::Hastened { .. }
+            | What::Ready { .. }
+            | What::Said { .. }
+            | What::StopCommand { .. }
+            | What::StopCommandFailed { .. }
+            | What::Restarting { .. }
+            | What::LimitPassed { .. }
+            | What::QueueRenewed { .. } => Ok(()),
         }
     }
 

@@ -156,6 +156,7 @@ impl Shadow {
                     self.over(id);
                 }
             }
+            Event::Notified { .. } | Event::Ready { .. } | Event::StopCommandEnded { .. } => {}
             Event::Strays { any } => self.on_strays(*any, now),
             Event::Signal(signal) => self.on_signal(*signal, now),
             Event::TieBroken(tie) => self.on_tie(tie.clone(), now),
@@ -240,7 +241,6 @@ impl Shadow {
             self.nodes[id].own = Some(self.own(success, id, How::Exited { status, age }, now));
         }
         self.nodes[id].main = Some(status);
-        self.nodes[id].ready = true;
         if leftovers && policy == Leftovers::Ignore {
             self.expected.push(Command::Release { inc });
         }
@@ -322,7 +322,7 @@ impl Shadow {
 
     pub fn own(&mut self, success: bool, id: usize, how: How, now: Monotonic) -> Own {
         self.moment += 1;
-        Own { success, cause: Cause { at: now, node: NodeId(id as u32), how }, moment: self.moment }
+        Own { success, cause: Cause { at: now, node: NodeId(id as u32), how, gave_up: None }, moment: self.moment }
     }
 
     /// Nothing of the process is left, or it will never run.

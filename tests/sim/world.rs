@@ -74,7 +74,7 @@ impl World {
         let lag = Duration::from_millis(if rng.chance(90) { 0 } else { rng.pick(&[1, 20, 1_500]) });
         let trace = if setup.trace { describe(&spec) } else { Vec::new() };
         Self {
-            core: Supervisor::new(seen, now),
+            core: Supervisor::new(seen, setup.seed, now),
             shadow: Shadow::new(spec.clone(), now),
             laws: Laws::new(spec, lag),
             kernel,
@@ -348,7 +348,7 @@ fn describe(spec: &TreeSpec) -> Vec<String> {
 }
 
 /// The number of kinds of records.
-pub const KINDS: usize = 18;
+pub const KINDS: usize = 25;
 
 pub fn kind_of(what: &What) -> usize {
     match what {
@@ -370,5 +370,12 @@ pub fn kind_of(what: &What) -> usize {
         What::SignalPassed { .. } => 15,
         What::Hastened { .. } => 16,
         What::TreeEnded(_) => 17,
+        What::Ready { .. } => 18,
+        What::Said { .. } => 19,
+        What::StopCommand { .. } => 20,
+        What::StopCommandFailed { .. } => 21,
+        What::Restarting { .. } => 22,
+        What::LimitPassed { .. } => 23,
+        What::QueueRenewed { .. } => 24,
     }
 }

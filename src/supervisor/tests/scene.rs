@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::exit::{ExitStatus, Verdict};
 use crate::name::Name;
 use crate::spec::{
-    Consequence, Door, Fate, GroupSpec, Input, Leftovers, NodeSpec, Output, QueueUse, RunDoor, Session, StopPlan,
+    Consequence, DEFAULT_START_TIMEOUT, Door, Fate, GroupSpec, Input, Intensity, Leftovers, LifetimeClock, NodeSpec,
+    Output, QueueUse, Readiness, RestartPolicy, RunDoor, Session, StopPlan, Strategy,
 };
 use crate::supervisor::*;
 use record::Summary;
@@ -16,7 +17,15 @@ pub(super) const fn ms(millis: u64) -> Duration {
 
 fn node(parent: u32, kind: NodeKind) -> NodeSpec {
     let fate = Fate { on_success: Consequence::End, on_failure: Consequence::End };
-    NodeSpec { path: String::new(), parent: Some(NodeId(parent)), after: Vec::new(), fate, lifetime: None, kind }
+    NodeSpec {
+        path: String::new(),
+        parent: Some(NodeId(parent)),
+        after: Vec::new(),
+        fate,
+        restart: RestartPolicy::default(),
+        lifetime: None,
+        kind,
+    }
 }
 
 /// A group in `parent`, a process in `parent`: default policies, a stop timeout of 10 s.
@@ -35,6 +44,11 @@ pub(super) fn process(parent: u32) -> NodeSpec {
         success: vec![0],
         stop: StopPlan { signal: Signal::TERM, timeout: Limit::After(ms(10_000)) },
         parent_death_signal: Some(Signal::KILL),
+        ready: Readiness::Started,
+        start_timeout: Limit::After(DEFAULT_START_TIMEOUT),
+        watchdog: None,
+        stop_command: None,
+        lifetime_clock: LifetimeClock::Monotonic,
         leftovers: Leftovers::Stop,
         stdin: Input::Null,
         stdout: Output::Inherit,
@@ -70,13 +84,42 @@ impl NodeSpec {
         self
     }
 
+    pub(super) fn restarts(mut self) -> Self {
+        self.fate.on_failure = Consequence::Restart;
+        self
+    }
+
+    /// At most so many restarts in 30 s.
+    pub(super) fn limit(mut self, limit: u32) -> Self {
+        self.restart.intensity.limit = limit;
+        self
+    }
+
+    pub(super) fn strategy(mut self, strategy: Strategy) -> Self {
+        if let NodeKind::Group(group) = &mut self.kind {
+            group.strategy = strategy;
+        }
+        self
+    }
+
+    pub(super) fn shared_limit(mut self, limit: u32) -> Self {
+        if let NodeKind::Group(group) = &mut self.kind {
+            group.intensity = Some(Intensity { limit, window: ms(30_000) });
+        }
+        self
+    }
+
+    pub(super) fn ready(self, ready: Readiness) -> Self {
+        self.with(|process| process.ready = ready)
+    }
+
     pub(super) fn lifetime(mut self, millis: u64) -> Self {
         self.lifetime = Some(ms(millis));
         self
     }
 
     pub(super) fn budget(mut self, limit: Limit) -> Self {
-        self.kind = NodeKind::Group(GroupSpec { stop_budget: Some(limit) });
+        self.kind = NodeKind::Group(GroupSpec { stop_budget: Some(limit), ..GroupSpec::default() });
         self
     }
 
@@ -113,6 +156,10 @@ pub(super) struct Scene {
     lives: Vec<Incarnation>,
     pub(super) said: Vec<String>,
     pub(super) summary: Option<Summary>,
+    /// The delays of restarts, in their order.
+    pub(super) delays: Vec<Duration>,
+    /// The restart limits that were passed: whose, and which node it was.
+    pub(super) gave_up: Vec<(u32, u32)>,
 }
 
 impl Scene {
@@ -129,9 +176,24 @@ impl Scene {
         scene
     }
 
+    pub(super) fn seeded(spec: TreeSpec, seed: u64) -> Self {
+        let mut scene = Self::before(spec);
+        scene.core.seed = seed;
+        scene.listen(true);
+        scene
+    }
+
     fn before(spec: TreeSpec) -> Self {
         let now = Monotonic::ORIGIN;
-        Self { core: Supervisor::new(spec, now), now, lives: Vec::new(), said: Vec::new(), summary: None }
+        Self {
+            core: Supervisor::new(spec, 7, now),
+            now,
+            lives: Vec::new(),
+            said: Vec::new(),
+            summary: None,
+            delays: Vec::new(),
+            gave_up: Vec::new(),
+        }
     }
 
     pub(super) fn up(nodes: Vec<NodeSpec>) -> Self {
@@ -154,6 +216,12 @@ impl Scene {
             }
             if let Command::Record(Record { what: What::TreeEnded(summary), .. }) = &command {
                 self.summary = Some(summary.clone());
+            }
+            if let Command::Record(Record { what: What::Restarting { delay, .. }, .. }) = &command {
+                self.delays.push(*delay);
+            }
+            if let Command::Record(Record { what: What::LimitPassed { gave_up, .. }, .. }) = &command {
+                self.gave_up.push((gave_up.of.0, gave_up.node.0));
             }
             self.said.extend(text(&command));
         }
@@ -237,6 +305,9 @@ fn text(command: &Command) -> Option<String> {
         Command::KillStrays => "kill strays".into(),
         Command::Release { inc } => format!("release {}", inc.node.0),
         Command::CloseQueue { queue, end } => format!("close {} {end:?}", queue.0),
+        Command::RenewQueue { queue } => format!("renew {}", queue.0),
+        Command::AwaitReady { inc } => format!("await {}", inc.node.0),
+        Command::RunStopCommand { inc } => format!("stop command {}", inc.node.0),
         Command::Suspend => "suspend".into(),
         Command::End { verdict: Verdict::Code(code) } => format!("end {code}"),
         Command::End { verdict: Verdict::Signal(signal) } => format!("end {signal}"),
