@@ -1,6 +1,6 @@
 //! The guard: the outer of fated's two processes, the one that the launcher knows.
 //!
-//! It passes signals on, follows a job-control stop, and ends as the supervisor tells it to. If the supervisor is
+//! It passes signals on, is stopped and continued with the tree, and ends as the supervisor tells it to. If the supervisor is
 //! killed, what the supervisor looked after falls to the guard, a subreaper like it, and is killed at once. It waits in
 //! one ppoll over three descriptors and allocates nothing once it waits.
 
@@ -28,6 +28,8 @@ pub struct Guard {
     /// Its number, to know what it sends us from what it is to get.
     pub supervisor_pid: u32,
     pub launcher: Option<OwnedFd>,
+    /// Where fated was in its foreground when it began.
+    pub terminal: Option<OwnedFd>,
     /// Where the supervisor leaves its verdict as its last act.
     pub verdict: OwnedFd,
     /// Signals that were ignored when fated was started.
@@ -48,7 +50,6 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
                 return Err(error);
             }
         };
-    let terminal = tty::open_controlling().filter(|tty| tty::foreground(tty.as_fd()) == Some(tty::own_group()));
     let mut launcher = guard.launcher.as_ref();
     loop {
         let watched = [Some(signals.as_fd()), Some(guard.supervisor.as_fd()), launcher.map(AsFd::as_fd)];
@@ -67,10 +68,11 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
             return Ok(match read_verdict(&guard.verdict) {
                 Some(verdict) => verdict,
                 None => {
-                    if let Some(tty) = &terminal {
-                        let _ = tty::set_foreground(tty.as_fd(), tty::own_group());
+                    let verdict = end_everything(&signals, reaped.status, &mut scratch);
+                    if let Some(terminal) = &guard.terminal {
+                        let _ = tty::take_from_the_gone(terminal.as_fd());
                     }
-                    end_everything(&signals, reaped.status, &mut scratch)
+                    verdict
                 }
             });
         }

@@ -99,6 +99,7 @@ pub fn run(spec: TreeSpec, options: &Options) -> Result<Verdict, StartupError> {
                 supervisor: pidfd,
                 supervisor_pid: pid,
                 launcher,
+                terminal: terminal.into_tty(),
                 verdict: verdict_read,
                 ignored: entry::ignored_at_entry(),
             };
