@@ -140,6 +140,7 @@ impl Shell {
                 env: &[],
                 stdio: [stdin.fd(&self.null), stdout.fd(&self.null), stderr.fd(&self.null)],
                 queues: &queues,
+                ready: None,
                 descriptor_limit: self.descriptor_limit,
                 foreground: self.terminal.foreground_for(process.session),
             };
