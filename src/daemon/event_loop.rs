@@ -1,7 +1,8 @@
 //! The loop: the kernel's readiness becomes events, the core's commands become system calls, and the rest is sleep.
 //!
-//! One wake is handled in this order: output, starts, deaths, what is left of the dead, ties, signals, and deadlines
-//! last, so that an exit beats a deadline of the same instant. mio is edge-triggered: what is not drained is put back
+//! One wake is handled in this order: what processes say, output, starts, readiness, deaths, what is left of the dead,
+//! ties, signals, and deadlines last, so that an exit beats a deadline of the same instant. What a process said is heard
+//! before its end, whichever the kernel tells first. mio is edge-triggered: what is not drained is put back
 //! as ready by ourselves.
 
 use std::collections::VecDeque;
@@ -13,7 +14,9 @@ use mio::{Events, Interest, Poll};
 
 use super::kin::{Kin, Owner, Survey};
 use super::log_buffer;
+use super::notify::Notify;
 use super::output::{Outputs, Turn};
+use super::probe::Probes;
 use super::processes::{Death, Processes};
 use super::queues::Queues;
 use super::source::{Ready, Source};
@@ -47,6 +50,9 @@ pub struct Shell {
     pub(super) kin: Kin,
     pub(super) queues: Queues,
     pub(super) outputs: Outputs,
+    /// `None`: no process of the tree has anything to say.
+    pub(super) notify: Option<Notify>,
+    pub(super) probes: Probes,
     pub(super) ties: Ties,
     pub(super) terminal: Terminal,
     pub(super) signals: SignalFd,
@@ -109,6 +115,7 @@ impl Shell {
         }
         for source in &sources {
             match *source {
+                Source::Notify => self.hear(),
                 Source::Output(index) => self.read_output(index),
                 Source::Sink(index) => {
                     for pipe in self.outputs.unblock(index) {
@@ -116,7 +123,9 @@ impl Shell {
                     }
                 }
                 Source::Report(serial) => self.read_report(serial),
+                Source::Probe(serial) => self.look_at_probe(serial),
                 Source::Process(serial) => self.reap(serial, &mut found),
+                Source::Helper(pid) => self.look_at_helper(pid, &mut found),
                 Source::Tie(index) => found.ties.extend(self.ties.look(index)),
                 Source::Signals | Source::Timer | Source::Hunt => {}
             }
@@ -134,6 +143,9 @@ impl Shell {
         if self.core.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.core.handle_timeout(now);
         }
+        if self.probes.deadline().is_some_and(|deadline| deadline <= now) {
+            self.probes_due(now);
+        }
     }
 
     fn read_output(&mut self, index: usize) {
@@ -149,7 +161,7 @@ impl Shell {
         }
     }
 
-    fn read_report(&mut self, serial: u64) {
+    pub(super) fn read_report(&mut self, serial: u64) {
         if let Some(inc) = self.processes.read_report(serial) {
             self.core.handle_event(Event::Started { inc }, clock::now());
         }
@@ -159,6 +171,11 @@ impl Shell {
     fn reap(&mut self, serial: u64, found: &mut Found) {
         // How its start went comes before how it ended.
         self.read_report(serial);
+        if self.processes.pidfd(serial).is_some_and(pidfd::has_exited) {
+            // All that it said before is there now, and it can still be told whose word it is.
+            self.hear();
+            self.look_at_last_readiness(serial);
+        }
         let poll = &self.poll;
         match self.processes.reap(serial, |fd| forget(poll, fd)) {
             Ok(Some(death)) => found.deaths.push(death),
@@ -203,6 +220,12 @@ impl Shell {
                         return;
                     }
                 }
+                None if self.processes.helpers.has(pid) => {
+                    self.look_at_helper(pid, found);
+                    if self.processes.helpers.has(pid) {
+                        return;
+                    }
+                }
                 None => {
                     let _ = wait::reap_pid(pid);
                 }
@@ -240,7 +263,7 @@ impl Shell {
                 self.on_death(death, &survey, now);
             }
             for inc in outlived {
-                if !survey.any(Owner::Life(inc.serial)) && self.processes.has(inc.serial) {
+                if !self.is_populated(inc.serial, &survey) && self.processes.has(inc.serial) {
                     self.forget(inc);
                     self.core.handle_event(Event::Emptied { inc }, now);
                 }
@@ -255,6 +278,11 @@ impl Shell {
         }
     }
 
+    /// Whether anything is left of a life beside its main process.
+    fn is_populated(&self, serial: u64, survey: &Survey) -> bool {
+        survey.any(Owner::Life(serial)) || self.processes.helpers.any(serial)
+    }
+
     fn on_death(&mut self, death: Death, survey: &Survey, now: Monotonic) {
         let event = match death {
             Death::StartFailed(inc, error) => {
@@ -262,7 +290,8 @@ impl Shell {
                 Event::StartFailed { inc, error }
             }
             Death::Exited(inc, status) => {
-                let leftovers = survey.any(Owner::Life(inc.serial));
+                self.withdraw_probe(inc.serial);
+                let leftovers = self.is_populated(inc.serial, survey);
                 if !leftovers {
                     self.forget(inc);
                 }
@@ -292,7 +321,8 @@ impl Shell {
 
     /// Sets the timer for the earliest deadline, if that has changed.
     fn arm(&mut self) {
-        let deadline = self.core.poll_timeout().map(Monotonic::round_up_to_millisecond);
+        let earliest = [self.core.poll_timeout(), self.probes.deadline()].into_iter().flatten().min();
+        let deadline = earliest.map(Monotonic::round_up_to_millisecond);
         if deadline != self.armed {
             match self.timer.arm(deadline) {
                 Ok(()) => self.armed = deadline,
@@ -304,11 +334,11 @@ impl Shell {
 
 /// What one wake has found to be over.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     deaths: Vec<Death>,
     ties: Vec<Tie>,
     /// A SIGCHLD came: an orphan may have ended too.
-    children_changed: bool,
+    pub(super) children_changed: bool,
 }
 
 /// Watches a descriptor for input.
@@ -321,7 +351,8 @@ pub(super) fn watch_room(poll: &Poll, fd: BorrowedFd<'_>, source: Source) -> io:
     poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), source.token(), Interest::WRITABLE)
 }
 
-fn forget(poll: &Poll, fd: BorrowedFd<'_>) {
+/// Watches a descriptor no more, before it is closed.
+pub(super) fn forget(poll: &Poll, fd: BorrowedFd<'_>) {
     // Not registered is as good as deregistered.
     let _ = poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
 }

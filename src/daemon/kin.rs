@@ -16,6 +16,9 @@ use crate::sys::wait;
 /// at the next wake.
 const SURVEY_PASSES_MAX: usize = 64;
 
+/// How many generations below us a process is looked for.
+const GENERATIONS_MAX: usize = 1024;
+
 /// Whose an orphan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
@@ -82,7 +85,7 @@ impl Kin {
             let mut known = HashMap::new();
             let mut orphans = Vec::new();
             for pid in procfs::children_of_self()? {
-                if processes.is_main(pid) {
+                if processes.is_main(pid) || processes.helpers.has(pid) {
                     continue;
                 }
                 // The ended orphan may have left children to us after we listed ours: look once more.
@@ -118,6 +121,33 @@ impl Kin {
         };
         let by_session = || processes.by_session(procfs::stat(pid)?.session);
         by_environment().or_else(by_session).map_or(Owner::Nobody, Owner::Life)
+    }
+
+    /// The life that a process belongs to: as its main process, a helper of it, or a descendant of either. The caller has
+    /// to make sure that the number was that of the same process all the time.
+    pub fn life_of(&self, pid: u32, processes: &Processes) -> Option<u64> {
+        let own = std::process::id();
+        let mut at = pid;
+        for _ in 0..GENERATIONS_MAX {
+            if let Some(life) = processes.serial_of(at).or_else(|| processes.helpers.life_of(at)) {
+                return Some(life);
+            }
+            let parent = procfs::stat(at)?.ppid;
+            if parent == own {
+                let owner = self.known.get(&at).copied().unwrap_or_else(|| self.identify(at, processes));
+                return match self.present(owner, processes) {
+                    Owner::Life(life) => Some(life),
+                    Owner::Nobody => None,
+                };
+            }
+            if parent <= 1 {
+                return None;
+            }
+            // A parent that has ended meanwhile may have left its number to another: ask the child once more.
+            procfs::stat(parent)?;
+            at = Some(parent).filter(|_| procfs::stat(at).is_some_and(|stat| stat.ppid == parent)).unwrap_or(at);
+        }
+        None
     }
 
     /// Everything alive that belongs to the owner: for a life its orphans and all that hangs below them and, with
