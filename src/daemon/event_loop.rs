@@ -73,6 +73,8 @@ pub struct Shell {
     pub(super) looked: Option<Survey>,
     pub(super) ready: Ready,
     pub(super) verdict: Option<Verdict>,
+    /// With a verdict: helpers that do not end are waited for no longer.
+    pub(super) leave_by: Option<Monotonic>,
 }
 
 impl Shell {
@@ -85,7 +87,7 @@ impl Shell {
         loop {
             self.carry_out();
             self.flush_log();
-            if let Some(verdict) = self.verdict {
+            if let Some(verdict) = self.verdict.filter(|_| self.may_leave()) {
                 self.outputs.finish();
                 return Ok(verdict);
             }
@@ -103,6 +105,11 @@ impl Shell {
             }
             self.handle_wake();
         }
+    }
+
+    /// Whether nothing of ours is left but what cannot be killed.
+    fn may_leave(&self) -> bool {
+        self.processes.helpers.count() == 0 || self.leave_by.is_some_and(|by| by <= clock::now())
     }
 
     fn handle_wake(&mut self) {
@@ -280,7 +287,7 @@ impl Shell {
 
     /// Whether anything is left of a life beside its main process.
     fn is_populated(&self, serial: u64, survey: &Survey) -> bool {
-        survey.any(Owner::Life(serial)) || self.processes.helpers.any(serial)
+        survey.any(Owner::Life(serial)) || self.processes.helpers.stops(serial)
     }
 
     fn on_death(&mut self, death: Death, survey: &Survey, now: Monotonic) {
@@ -321,7 +328,8 @@ impl Shell {
 
     /// Sets the timer for the earliest deadline, if that has changed.
     fn arm(&mut self) {
-        let earliest = [self.core.poll_timeout(), self.probes.deadline()].into_iter().flatten().min();
+        let deadlines = [self.core.poll_timeout(), self.probes.deadline(), self.leave_by];
+        let earliest = deadlines.into_iter().flatten().min();
         let deadline = earliest.map(Monotonic::round_up_to_millisecond);
         if deadline != self.armed {
             match self.timer.arm(deadline) {

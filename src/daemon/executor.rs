@@ -18,9 +18,13 @@ use crate::supervisor::command::{Command, Scope};
 use crate::supervisor::event::Event;
 use crate::sys::procfs::Found;
 use crate::sys::{clock, signalfd};
+use crate::time::Duration;
 
 /// How many walks follow each other before everything else has its turn.
 const STRIKES_A_TURN: usize = 8;
+
+/// How long helpers that were killed may delay our own end.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Shell {
     /// Carries out what the core asks for, until it asks for nothing more.
@@ -58,7 +62,10 @@ impl Shell {
                 }
                 Command::Suspend => self.suspend(),
                 Command::Record(record) => self.log(&record),
-                Command::End { verdict } => self.verdict = Some(verdict),
+                Command::End { verdict } => {
+                    self.verdict = Some(verdict);
+                    self.leave_by = Some(clock::now() + LEAVE_PATIENCE);
+                }
             }
         }
         self.strike();

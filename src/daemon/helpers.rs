@@ -1,7 +1,8 @@
 //! Helper processes: stop commands, and the commands that find out whether a process is ready.
 //!
 //! A helper is no main process and no life. It has the environment of the life that it works for, `FATED_ID` too: what it
-//! leaves behind belongs to that life. A life is not empty before its helpers are gone; whatever ends the life kills them.
+//! leaves behind belongs to that life. Whatever ends the life kills its helpers. A life is not empty while its stop
+//! command runs; one that asks for readiness is killed with the main process, and fated waits for it before its own end.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -60,9 +61,9 @@ impl Helpers {
         self.0.get(&pid).map(|helper| helper.inc.serial)
     }
 
-    /// Whether a life has any.
-    pub fn any(&self, serial: u64) -> bool {
-        self.0.values().any(|helper| helper.inc.serial == serial)
+    /// Whether the stop command of a life is under way.
+    pub fn stops(&self, serial: u64) -> bool {
+        self.0.values().any(|helper| helper.inc.serial == serial && helper.purpose == Purpose::Stop)
     }
 
     /// How many there are: each holds what a start under way does.

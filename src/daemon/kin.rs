@@ -225,3 +225,72 @@ pub fn signal_all(members: &[Found], signal: Signal) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::fd::AsFd;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::config::run::{RunRequest, run_tree};
+    use crate::name::{Incarnation, NodeId};
+    use crate::spawn::{Request, Spawner};
+    use crate::spec::{NodeKind, RunDoor, Session};
+    use crate::sys::{fd, pidfd};
+
+    #[test]
+    fn a_descendant_is_its_lifes_and_a_stranger_nobodys() {
+        let kin = Kin::new("kin.test.".to_owned(), false);
+        let mut processes = Processes::default();
+        let script = "setsid sh -c 'echo $$; read x' <&0 & echo $!; wait";
+        let command = ["sh", "-c", script].map(Into::into).to_vec();
+        let mut tree = run_tree(RunRequest {
+            command,
+            door: RunDoor::default(),
+            lifetime: None,
+            stop_signal: None,
+            stop_timeout: None,
+            success: None,
+            leftovers: None,
+            session: Session::Own,
+            env: Vec::new(),
+            ignored_signals: Vec::new(),
+            signal_map: Vec::new(),
+        });
+        let NodeKind::Process(spec) = tree.nodes.remove(1).kind else { panic!("run has one process") };
+        let spawner = Spawner::new(fd::raise(pidfd::open_self().unwrap()));
+        let (stdin, input) = fd::pipe().unwrap();
+        let (output, stdout) = fd::pipe().unwrap();
+        let request = Request {
+            spec: &spec,
+            id: &kin.id(7),
+            env: &[],
+            stdio: [stdin.as_fd(), stdout.as_fd(), stdout.as_fd()],
+            queues: &[],
+            ready: None,
+            descriptor_limit: None,
+            foreground: None,
+        };
+        let started = spawner.start(&request).unwrap();
+        let main = started.pid;
+        processes.insert(Incarnation { node: NodeId(1), serial: 7 }, true, started);
+        let mut lines = BufReader::new(std::fs::File::from(output)).lines();
+        let below: u32 = lines.next().unwrap().unwrap().parse().unwrap();
+        let mut stranger = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+
+        assert_eq!(kin.life_of(main, &processes), Some(7));
+        assert_eq!(kin.life_of(below, &processes), Some(7));
+        for other in [stranger.id(), std::process::id(), 1, u32::MAX >> 1] {
+            assert_eq!(kin.life_of(other, &processes), None, "{other}");
+        }
+
+        drop((input, stranger.stdin.take()));
+        stranger.wait().unwrap();
+        let ended = processes.pidfd(7).unwrap();
+        assert!(fd::wait_readable(ended, Some(core::time::Duration::from_secs(30))).unwrap());
+        while processes.read_report(7).is_none() {}
+        processes.reap(7, |_| {}).unwrap().unwrap();
+        assert_eq!(kin.life_of(main, &processes), None);
+    }
+}

@@ -226,6 +226,7 @@ fn supervise(
         looked: None,
         ready: Ready::default(),
         verdict: None,
+        leave_by: None,
     };
     shell.run().map_err(cannot("wait for events"))
 }

@@ -116,6 +116,7 @@ unsafe fn take_control(message: &libc::msghdr) -> Control {
     while let Some(header) = unsafe { next.as_ref() } {
         // SAFETY: the data of this header, of the length that it tells.
         let (data, empty) = unsafe { (libc::CMSG_DATA(next), libc::CMSG_LEN(0) as usize) };
+        #[allow(clippy::unnecessary_cast, reason = "with musl it is a narrower type")]
         let length = (header.cmsg_len as usize).saturating_sub(empty);
         if header.cmsg_level == libc::SOL_SOCKET {
             match header.cmsg_type {
