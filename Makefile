@@ -3,6 +3,7 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
+SEEDS ?= 200000
 CARGO_TARGET_DIR ?= target
 RELEASE = $(CARGO_TARGET_DIR)/release/fated
 
@@ -19,15 +20,15 @@ run: build ## the main job on real input: checksums of a large directory by a tr
 	FATED=$(RELEASE) examples/checksums/run.sh $(DIR)
 
 test: ## all tests: the core, the kernel side, and end to end with real processes
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 check: ## formatting, lints as errors, and the house rules
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --test tidy
 
-sim: ## the deterministic simulation of the core
-	$(CARGO) test --locked --test sim -- --nocapture
+sim: ## the deterministic simulation of the core; SEEDS=N for more
+	FATED_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile sim --locked --test sim -- --nocapture
 
 bench: ## the measurements, side by side with what they are compared to
 	$(CARGO) bench --locked

@@ -1,6 +1,6 @@
 //! The guard: the outer of fated's two processes, the one that the launcher knows.
 //!
-//! It passes signals on, follows a job-control stop, and ends as the supervisor tells it to. If the supervisor is
+//! It passes signals on, is stopped and continued with the tree, and ends as the supervisor tells it to. If the supervisor is
 //! killed, what the supervisor looked after falls to the guard, a subreaper like it, and is killed at once. It waits in
 //! one ppoll over three descriptors and allocates nothing once it waits.
 
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::exit::{ExitStatus, Verdict};
 use crate::signal::Signal;
-use crate::sys::signalfd::{self, SignalFd};
+use crate::sys::signalfd::SignalFd;
 use crate::sys::wait::Any;
 use crate::sys::{clock, fd, kill, pidfd, process, readiness, stdio, tty, wait};
 use crate::time::Duration;
@@ -25,9 +25,15 @@ const SCRATCH: usize = 64 * 1024;
 
 pub struct Guard {
     pub supervisor: OwnedFd,
+    /// Its number, to know what it sends us from what it is to get.
+    pub supervisor_pid: u32,
     pub launcher: Option<OwnedFd>,
+    /// Where fated was in its foreground when it began.
+    pub terminal: Option<OwnedFd>,
     /// Where the supervisor leaves its verdict as its last act.
     pub verdict: OwnedFd,
+    /// Signals that were ignored when fated was started.
+    pub ignored: Vec<Signal>,
 }
 
 /// Watches over the supervisor until it has ended; how fated ends.
@@ -44,14 +50,12 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
                 return Err(error);
             }
         };
-    let terminal = tty::open_controlling().filter(|tty| tty::foreground(tty.as_fd()) == Some(tty::own_group()));
-    let ignored = crate::sys::entry::ignored_at_entry();
     let mut launcher = guard.launcher.as_ref();
     loop {
         let watched = [Some(signals.as_fd()), Some(guard.supervisor.as_fd()), launcher.map(AsFd::as_fd)];
         let ready = readiness::poll_readable(watched, None)?;
         if ready[0] {
-            pass_signals_on(&signals, &guard, &ignored);
+            pass_signals_on(&signals, &guard);
         }
         if ready[2] {
             // The supervisor sees it too and stops the tree; a stopped one could not.
@@ -64,28 +68,27 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
             return Ok(match read_verdict(&guard.verdict) {
                 Some(verdict) => verdict,
                 None => {
-                    if let Some(tty) = &terminal {
-                        let _ = tty::set_foreground(tty.as_fd(), tty::own_group());
+                    let verdict = end_everything(&signals, reaped.status, &mut scratch);
+                    if let Some(terminal) = &guard.terminal {
+                        let _ = tty::take_from_the_gone(terminal.as_fd());
                     }
-                    end_everything(&signals, reaped.status, &mut scratch)
+                    verdict
                 }
             });
         }
     }
 }
 
-fn pass_signals_on(signals: &SignalFd, guard: &Guard, ignored: &[Signal]) {
-    let mut stop = false;
+/// Passes on what is meant for the tree. A job-control stop as well: the supervisor stops us once the tree has stopped
+/// and the terminal is given back. If we stopped ourselves it would stop us a second time, perhaps after we were
+/// continued.
+fn pass_signals_on(signals: &SignalFd, guard: &Guard) {
     while let Ok(Some(received)) = signals.read() {
         let signal = received.signal;
-        if signal == Signal::CHLD || ignored.contains(&signal) {
-            continue;
+        let from_supervisor = received.pid == guard.supervisor_pid;
+        if signal != Signal::CHLD && !from_supervisor && !guard.ignored.contains(&signal) {
+            let _ = pidfd::send_signal(guard.supervisor.as_fd(), signal);
         }
-        let _ = pidfd::send_signal(guard.supervisor.as_fd(), signal);
-        stop |= matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU);
-    }
-    if stop {
-        signalfd::stop_self();
     }
 }
 

@@ -105,7 +105,6 @@ fn surroundings(env_files: BTreeMap<String, EnvFile>) -> Surroundings {
         env: vec![("HOME".into(), "/home/me".into())],
         directory: PathBuf::from("/srv"),
         default_name: Name::lossy("tree"),
-        ignored_signals: Vec::new(),
         env_files,
     }
 }

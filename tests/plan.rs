@@ -8,7 +8,6 @@ use fated::cli::args::{Cli, Command};
 use fated::cli::plan::{Entry, Options, of_run, of_up};
 use fated::config::diagnostic::Diagnostics;
 use fated::config::resolve::Resolved;
-use fated::signal::Signal;
 use fated::spec::{Door, Leftovers, Session};
 use fated::time::{Duration, Limit};
 
@@ -20,7 +19,7 @@ fn command(args: &[&str]) -> Command {
 fn up(directory: &Path, args: &[&str]) -> Result<(Resolved, Options), Diagnostics> {
     let Command::Up(args) = command(args) else { panic!("not up") };
     let env = vec![(OsString::from("PORT"), OsString::from("6000"))];
-    of_up(&args, Entry { env, ignored_signals: vec![Signal::HUP], directory: directory.to_path_buf() })
+    of_up(&args, Entry { env, directory: directory.to_path_buf() })
 }
 
 /// A directory `sub` with a tree file, a Procfile and their variables, gone with the test.
@@ -50,7 +49,7 @@ fn a_tree_file_elsewhere_starts_where_it_stands() {
     let (resolved, options) = up(&folder.0, &["up", "-k3", "--no-guard", "-qq", "sub/tree.toml"]).unwrap();
     let (_, w) = resolved.spec.processes().next().unwrap();
     assert_eq!((resolved.spec.name.as_str(), &w.command[..]), ("tree", &[OsString::from("work")][..]));
-    assert_eq!((w.cwd.as_ref(), &w.ignored_signals[..]), (Some(&folder.0.join("sub")), &[Signal::HUP][..]));
+    assert_eq!((w.cwd.as_ref(), &w.ignored_signals[..]), (Some(&folder.0.join("sub")), &[][..]));
     assert_eq!(w.stop.timeout, Limit::After(Duration::from_secs(3)));
     assert_eq!((options.die_with_parent, options.guard, options.verbosity), (Some(true), false, -2));
     let (_, options) = up(&folder.0, &["up", "--die-with-parent=no", "sub/tree.toml"]).unwrap();

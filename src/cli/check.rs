@@ -21,7 +21,7 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::
         return explain(key, out, err);
     }
     // What is ignored makes no difference to what is printed.
-    let entry = match Entry::of_this_process(Vec::new()) {
+    let entry = match Entry::of_this_process() {
         Ok(entry) => entry,
         Err(errors) => return failed(&errors, err),
     };

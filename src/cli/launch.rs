@@ -23,7 +23,7 @@ pub fn run(args: RunArgs) -> Verdict {
 
 /// Runs a declared tree to its end.
 pub fn up(args: &UpArgs) -> Verdict {
-    let planned = Entry::of_this_process(entry::ignored_at_entry()).and_then(|entry| plan::of_up(args, entry));
+    let planned = Entry::of_this_process().and_then(|entry| plan::of_up(args, entry));
     match planned {
         Ok((resolved, options)) => {
             for warning in &resolved.warnings {

@@ -47,7 +47,6 @@ impl Options {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     pub env: Vec<EnvVar>,
-    pub ignored_signals: Vec<Signal>,
     /// The working directory.
     pub directory: PathBuf,
 }
@@ -57,10 +56,10 @@ impl Entry {
     ///
     /// # Errors
     /// The working directory cannot be found out: it was removed.
-    pub fn of_this_process(ignored_signals: Vec<Signal>) -> Result<Self, Diagnostics> {
+    pub fn of_this_process() -> Result<Self, Diagnostics> {
         let directory = std::env::current_dir()
             .map_err(|error| Diagnostic::whole("the working directory", ReadError::from(error).to_string()))?;
-        Ok(Self { env: std::env::vars_os().collect(), ignored_signals, directory })
+        Ok(Self { env: std::env::vars_os().collect(), directory })
     }
 }
 
@@ -149,7 +148,6 @@ pub fn of_file(path: &Path, entry: Entry, overrides: &Overrides) -> Result<Resol
     let surroundings = Surroundings {
         env: entry.env,
         default_name: default_name(&full, is_tree_file),
-        ignored_signals: entry.ignored_signals,
         env_files: env_files(&file, path, &directory)?,
         directory,
     };

@@ -60,7 +60,8 @@ impl Maker<'_> {
             stderr: output(process.stderr),
             queues: self.queues.of(process),
             session: Session::Own,
-            ignored_signals: self.surroundings.ignored_signals.clone(),
+            // A tree is no part of the shell that started it: what that ignores concerns fated alone.
+            ignored_signals: Vec::new(),
         };
         let mut environment = self.bases.of_instance(base, process, path, &spec, &self.queues.specs, errors);
         match &process.command {

@@ -38,8 +38,6 @@ pub struct Surroundings {
     pub directory: PathBuf,
     /// The tree's name where the file gives none.
     pub default_name: Name,
-    /// Signals that were ignored when fated was started.
-    pub ignored_signals: Vec<Signal>,
     /// The files of `TreeFile::env_files`, by their names as written there.
     pub env_files: BTreeMap<String, EnvFile>,
 }
@@ -241,7 +239,7 @@ impl Build<'_> {
                     errors.push_with(|| self.file.at(process.node.name.at, message));
                 }
                 let stop_timeout = self.budgets.limits[index];
-                let spec = maker.process(process, &base, &path, instance, stop_timeout, errors);
+                let spec = maker.process(process, &base, &unit.path, instance, stop_timeout, errors);
                 self.text += text_of(&spec);
                 if self.text > TEXT_MAX {
                     let most = Size(TEXT_MAX as u64);

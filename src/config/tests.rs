@@ -22,7 +22,6 @@ fn surroundings() -> Surroundings {
         env: vec![var("HOME", "/home/me"), var("FATED_TREE", "outer"), var("NOTIFY_SOCKET", "/x")],
         directory: PathBuf::from("/srv/tree"),
         default_name: Name::lossy("tree"),
-        ignored_signals: vec![Signal::HUP],
         env_files: BTreeMap::new(),
     }
 }
@@ -111,7 +110,7 @@ fn defaults_are_filled_in() {
     assert_eq!((feed.stop.signal, feed.stop.timeout), (Signal::TERM, Limit::After(Duration::from_secs(10))));
     assert_eq!((&feed.stdin, feed.leftovers, feed.success.as_slice()), (&Input::Null, Leftovers::Stop, &[0_u8][..]));
     assert_eq!(feed.cwd.as_deref(), Some(std::path::Path::new("/srv/tree")));
-    assert_eq!((feed.parent_death_signal, &feed.ignored_signals), (Some(Signal::KILL), &vec![Signal::HUP]));
+    assert_eq!((feed.parent_death_signal, &feed.ignored_signals), (Some(Signal::KILL), &Vec::new()));
     assert_eq!(stop(&resolved, ""), (Limit::After(Duration::from_secs(30)), Origin::Computed));
     assert_eq!(resolved.spec.name.as_str(), "tree");
 }
@@ -135,7 +134,7 @@ queues = { q-1 = "put" }
 "#;
     let resolved = plan(text);
     let (one, two) = (process(&resolved, "w.1"), process(&resolved, "w.2"));
-    let words = "own w.1-/home/me 1 file x/home/me/bin 4 65536 3 $$ $A ${A}";
+    let words = "own w-/home/me 1 file x/home/me/bin 4 65536 3 $$ $A ${A}";
     assert_eq!(one.command, ["w", words].map(OsString::from));
     assert!(std::sync::Arc::ptr_eq(&one.shared_env, &two.shared_env));
     assert_eq!(two.cwd.as_deref(), Some(std::path::Path::new("/srv/tree/sub/2")));

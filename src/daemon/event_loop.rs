@@ -88,7 +88,10 @@ impl Shell {
             self.carry_out();
             self.flush_log();
             if let Some(verdict) = self.verdict.filter(|_| self.may_leave()) {
+                // The launcher may be a shell without job control, which does not take the terminal back by itself.
+                self.terminal.give_back();
                 self.outputs.finish();
+                self.resume_guard();
                 return Ok(verdict);
             }
             self.arm();
@@ -311,6 +314,7 @@ impl Shell {
     fn on_signal(&mut self, signal: Signal) {
         if signal == Signal::CONT {
             self.terminal.take_again();
+            self.resume_guard();
         }
         self.core.handle_event(Event::Signal(signal), clock::now());
     }

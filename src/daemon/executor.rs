@@ -17,7 +17,7 @@ use crate::start::{Errno, Stage, StartError};
 use crate::supervisor::command::{Command, Scope};
 use crate::supervisor::event::Event;
 use crate::sys::procfs::Found;
-use crate::sys::{clock, signalfd};
+use crate::sys::{clock, pidfd, signalfd};
 use crate::time::Duration;
 
 /// How many walks follow each other before everything else has its turn.
@@ -132,7 +132,7 @@ impl Shell {
         let mut env = self.notify_variable(&process);
         env.extend(process.watchdog.map(|span| ("WATCHDOG_USEC".into(), span.as_micros().to_string().into())));
         let own_session = process.session == Session::Own;
-        let (pid, pidfd, report) = {
+        let (pid, main, report) = {
             let ends = queue_ends(&self.queues, &process);
             let queues: Vec<QueueGrant<'_>> = process
                 .queues
@@ -160,11 +160,11 @@ impl Shell {
             };
             let in_flight = self.spawner.start(&request)?;
             self.processes.insert(inc, own_session, in_flight);
-            let pidfd = self.processes.pidfd(inc.serial);
+            let main = self.processes.pidfd(inc.serial);
             let report = self.processes.report_fd(inc.serial);
-            (self.processes.pid(inc.serial).unwrap_or_default(), pidfd, report)
+            (self.processes.pid(inc.serial).unwrap_or_default(), main, report)
         };
-        for (fd, source) in [(pidfd, Source::of_process(inc)), (report, Source::of_report(inc))] {
+        for (fd, source) in [(main, Source::of_process(inc)), (report, Source::of_report(inc))] {
             if let Some(fd) = fd {
                 // Without it the death would go unseen: SIGCHLD still brings the loop to look at every child.
                 if let Err(error) = super::event_loop::watch(&self.poll, fd, source) {
@@ -300,9 +300,17 @@ impl Shell {
         match &self.guard {
             // The launcher's shell knows the guard: its stop is what the shell sees.
             Some(guard) => {
-                let _ = crate::sys::pidfd::send_signal(guard.as_fd(), Signal::STOP);
+                let _ = pidfd::send_signal(guard.as_fd(), Signal::STOP);
             }
             None => signalfd::stop_self(),
+        }
+    }
+
+    /// Lets the guard continue with the tree, and at the tree's end, whoever has stopped it: a stopped guard would
+    /// outlive both the tree and the launcher. Where it had not yet received our stop, its own CONT came too early.
+    pub(super) fn resume_guard(&self) {
+        if let Some(guard) = &self.guard {
+            let _ = pidfd::send_signal(guard.as_fd(), Signal::CONT);
         }
     }
 

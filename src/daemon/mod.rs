@@ -97,11 +97,18 @@ pub fn run(spec: TreeSpec, options: &Options) -> Result<Verdict, StartupError> {
         pidfd::open_self().map_err(cannot("open a descriptor of this process (Linux 5.10 or later is needed)"))?;
     let (verdict_read, verdict_write) = fd::pipe().map_err(cannot("make a pipe"))?;
     match process::fork().map_err(cannot("create the supervisor"))? {
-        Fork::Parent { pidfd, .. } => {
+        Fork::Parent { pid, pidfd } => {
             drop(verdict_write);
             let launcher = ties.launcher;
             drop(ties.others);
-            let guard = Guard { supervisor: pidfd, launcher, verdict: verdict_read };
+            let guard = Guard {
+                supervisor: pidfd,
+                supervisor_pid: pid,
+                launcher,
+                terminal: terminal.into_tty(),
+                verdict: verdict_read,
+                ignored: entry::ignored_at_entry(),
+            };
             guard::watch(guard).map_err(cannot("watch the supervisor"))
         }
         Fork::Child => {

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::lines::{LineEnd, Splitter};
 use crate::name::NodeId;
 use crate::sys::stdio::{self, StdStream};
-use crate::sys::{fd, readiness};
-use crate::time::Duration;
+use crate::sys::{clock, fd, readiness};
+use crate::time::{Duration, Monotonic};
 
 /// How much is read from one pipe in one turn, in bytes, so that one process that writes without end holds no other
 /// event up.
@@ -26,6 +26,9 @@ const DRAIN_MAX: usize = 1 << 20;
 
 /// How long a reader of ours that stands still may delay fated's own end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one that takes a little from time to time may delay it.
+const FINISH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// fated's own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,8 @@ struct Sink {
     held: VecDeque<u8>,
     /// Pipes that wait for room.
     waiting: Vec<usize>,
+    /// At the end its reader was waited for and took nothing: it is not waited for again.
+    given_up: bool,
     colour: bool,
 }
 
@@ -171,8 +176,9 @@ impl Outputs {
         sink.flush();
     }
 
-    /// Reads what is left in the pipes and writes it out, both bounded.
+    /// Reads what is left in the pipes and writes it out, both bounded, whatever the number of pipes.
     pub fn finish(&mut self) {
+        let deadline = clock::now() + FINISH_PATIENCE;
         for index in 0..self.pipes.len() {
             let mut read = 0;
             while read < DRAIN_MAX {
@@ -181,7 +187,7 @@ impl Outputs {
                     Turn::More | Turn::Dry | Turn::Over => break,
                     Turn::Blocked => {
                         let Some(Some(pipe)) = self.pipes.get(index) else { break };
-                        if !self.sinks[pipe.stream as usize].drain() {
+                        if !self.sinks[pipe.stream as usize].drain(deadline) {
                             break;
                         }
                     }
@@ -194,7 +200,9 @@ impl Outputs {
             }
         }
         for sink in &mut self.sinks {
-            sink.drain();
+            if !sink.drain(deadline) {
+                stdio::write_stderr(b"fated: warning: output was dropped: its reader takes nothing\n");
+            }
         }
     }
 
@@ -208,7 +216,7 @@ impl Sink {
         let colour = crate::sys::tty::is_tty(inherited) && colour_is_wanted();
         // Without the descriptor there is nobody to tell.
         let stream = StdStream::open(inherited).ok();
-        Self { stream, held: VecDeque::new(), waiting: Vec::new(), colour }
+        Self { stream, held: VecDeque::new(), waiting: Vec::new(), given_up: false, colour }
     }
 
     fn is_full(&self) -> bool {
@@ -234,17 +242,14 @@ impl Sink {
         }
     }
 
-    /// Flushes, waiting for a slow reader up to a bound; whether everything is out.
-    fn drain(&mut self) -> bool {
-        let started = crate::sys::clock::now();
+    /// Flushes, waiting while the reader takes something; whether everything is out.
+    fn drain(&mut self, deadline: Monotonic) -> bool {
         loop {
             self.flush();
-            let left = FLUSH_PATIENCE.saturating_sub(crate::sys::clock::now() - started);
+            let left = deadline.since(clock::now()).min(FLUSH_PATIENCE);
             match &self.stream {
-                Some(stream) if !self.held.is_empty() && !left.is_zero() => {
-                    if !readiness::wait_writable(stream.as_fd(), Some(left)).unwrap_or(false) {
-                        return false;
-                    }
+                Some(stream) if !self.held.is_empty() && !self.given_up && !left.is_zero() => {
+                    self.given_up = !readiness::wait_writable(stream.as_fd(), Some(left)).unwrap_or(false);
                 }
                 Some(_) | None => return self.held.is_empty(),
             }

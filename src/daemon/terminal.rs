@@ -23,6 +23,11 @@ impl Terminal {
         Self { tty, home, command: None }
     }
 
+    /// The terminal itself, for the guard.
+    pub fn into_tty(self) -> Option<OwnedFd> {
+        self.tty
+    }
+
     /// The terminal that a process of this kind takes the foreground of.
     pub fn foreground_for(&self, session: Session) -> Option<BorrowedFd<'_>> {
         match session {

@@ -1,7 +1,7 @@
 //! The controlling terminal and its foreground process group.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{check, signalfd};
 
@@ -60,13 +60,21 @@ pub fn group_exists(group: u32) -> bool {
     result.is_ok() || result.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
 }
 
-/// Gives the terminal back to our own process group, where it is still that of `from`.
-pub fn take_back(terminal: &OwnedFd, from: u32) -> io::Result<()> {
-    if foreground(terminal.as_fd()) == Some(from) { set_foreground(terminal.as_fd(), own_group()) } else { Ok(()) }
+/// Takes the foreground for our own process group where the group that had it has gone.
+///
+/// # Errors
+/// As for `set_foreground`.
+pub fn take_from_the_gone(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    match foreground(terminal) {
+        Some(group) if !group_exists(group) => set_foreground(terminal, own_group()),
+        Some(_) | None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
     use crate::sys::fd;
 
