@@ -128,6 +128,7 @@ impl Bench {
             env: &[],
             stdio,
             queues: &[],
+            ready: None,
             descriptor_limit: None,
             foreground: None,
         };

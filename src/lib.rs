@@ -7,6 +7,7 @@ pub mod exit;
 pub mod guard;
 pub mod lines;
 pub mod name;
+pub mod protocol;
 pub mod render;
 pub mod signal;
 pub mod spawn;

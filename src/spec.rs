@@ -195,7 +195,7 @@ pub enum Readiness {
     Exited,
     /// It sent READY=1 to NOTIFY_SOCKET.
     Notify,
-    /// It wrote to, or closed, this descriptor.
+    /// It wrote a newline to this descriptor, which it is given as a pipe.
     Descriptor(i32),
     /// A connection to this address is taken.
     Tcp(core::net::SocketAddr),
@@ -260,15 +260,28 @@ impl ProcessSpec {
         }
     }
 
-    /// The descriptors that a life of it has beyond 0, 1 and 2, numbered from 3 without a gap: the supervisor's pidfd,
-    /// then for each queue the end to put to, then the end to get from.
+    /// The descriptors that a life of it has beyond 0, 1 and 2, numbered from 3: the supervisor's pidfd, then for each
+    /// queue the end to put to, then the end to get from. The one that readiness is written to has the number that was
+    /// asked for; the others leave it out, and have no gap besides.
     pub fn descriptors(&self) -> impl Iterator<Item = (i32, Descriptor)> + '_ {
         let ends = self.queues.iter().flat_map(|usage| {
             let put = usage.put.then_some(Descriptor::Queue(usage.queue, QueueEnd::Put));
             let get = usage.get.then_some(Descriptor::Queue(usage.queue, QueueEnd::Get));
             put.into_iter().chain(get)
         });
-        (3..).zip(core::iter::once(Descriptor::SupervisorPidfd).chain(ends))
+        let ready = match self.ready {
+            Readiness::Descriptor(number) => Some(number),
+            Readiness::Started | Readiness::Exited | Readiness::Notify | Readiness::Tcp(_) | Readiness::Exec(_) => None,
+        };
+        let numbers = (3..).filter(move |number| Some(*number) != ready);
+        numbers
+            .zip(core::iter::once(Descriptor::SupervisorPidfd).chain(ends))
+            .chain(ready.map(|number| (number, Descriptor::Readiness)))
+    }
+
+    /// Whether it is told where to send notifications.
+    pub fn notifies(&self) -> bool {
+        self.ready == Readiness::Notify || self.watchdog.is_some()
     }
 }
 
@@ -277,6 +290,8 @@ impl ProcessSpec {
 pub enum Descriptor {
     SupervisorPidfd,
     Queue(QueueId, QueueEnd),
+    /// A pipe that a newline is written to once it is ready.
+    Readiness,
 }
 
 /// A variable and its value; neither has a NUL byte, the name no `=`.

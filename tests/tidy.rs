@@ -37,7 +37,8 @@ const ROOMS: [Room; 17] = [
     room("sys", 3, Some((0, 1)), &[]),
     room("supervisor", 2, Some((0, 1)), &[]),
     room("config", 2, Some((0, 1)), &[]),
-    room("protocol", 2, Some((0, 1)), &[]),
+    // What processes say is told to the core in its own words.
+    room("protocol", 2, Some((0, 1)), &["supervisor"]),
     // It shows what the others made: the supervisor's records and the resolved configuration.
     room("render", 2, Some((0, 1)), &["supervisor", "config"]),
     room("lines", 2, Some((0, 1)), &[]),

@@ -257,6 +257,8 @@ fn at_start(spec: &ProcessSpec, queues: &[QueueSpec]) -> HashMap<String, String>
     for (number, descriptor) in spec.descriptors() {
         let name = match descriptor {
             Descriptor::SupervisorPidfd => "FATED_PIDFD".to_owned(),
+            // Its number is what the file says; no variable has it.
+            Descriptor::Readiness => continue,
             Descriptor::Queue(queue, end) => {
                 let queue = &queues[queue.index()];
                 let part = queue.name.env_part();

@@ -1,7 +1,8 @@
 //! The loop: the kernel's readiness becomes events, the core's commands become system calls, and the rest is sleep.
 //!
-//! One wake is handled in this order: output, starts, deaths, what is left of the dead, ties, signals, and deadlines
-//! last, so that an exit beats a deadline of the same instant. mio is edge-triggered: what is not drained is put back
+//! One wake is handled in this order: what processes say, output, starts, readiness, deaths, what is left of the dead,
+//! ties, signals, and deadlines last, so that an exit beats a deadline of the same instant. What a process said is heard
+//! before its end, whichever the kernel tells first. mio is edge-triggered: what is not drained is put back
 //! as ready by ourselves.
 
 use std::collections::VecDeque;
@@ -13,7 +14,9 @@ use mio::{Events, Interest, Poll};
 
 use super::kin::{Kin, Owner, Survey};
 use super::log_buffer;
+use super::notify::Notify;
 use super::output::{Outputs, Turn};
+use super::probe::Probes;
 use super::processes::{Death, Processes};
 use super::queues::Queues;
 use super::source::{Ready, Source};
@@ -47,6 +50,9 @@ pub struct Shell {
     pub(super) kin: Kin,
     pub(super) queues: Queues,
     pub(super) outputs: Outputs,
+    /// `None`: no process of the tree has anything to say.
+    pub(super) notify: Option<Notify>,
+    pub(super) probes: Probes,
     pub(super) ties: Ties,
     pub(super) terminal: Terminal,
     pub(super) signals: SignalFd,
@@ -67,6 +73,8 @@ pub struct Shell {
     pub(super) looked: Option<Survey>,
     pub(super) ready: Ready,
     pub(super) verdict: Option<Verdict>,
+    /// With a verdict: helpers that do not end are waited for no longer.
+    pub(super) leave_by: Option<Monotonic>,
 }
 
 impl Shell {
@@ -79,7 +87,7 @@ impl Shell {
         loop {
             self.carry_out();
             self.flush_log();
-            if let Some(verdict) = self.verdict {
+            if let Some(verdict) = self.verdict.filter(|_| self.may_leave()) {
                 // The launcher may be a shell without job control, which does not take the terminal back by itself.
                 self.terminal.give_back();
                 self.outputs.finish();
@@ -102,6 +110,11 @@ impl Shell {
         }
     }
 
+    /// Whether nothing of ours is left but what cannot be killed.
+    fn may_leave(&self) -> bool {
+        self.processes.helpers.count() == 0 || self.leave_by.is_some_and(|by| by <= clock::now())
+    }
+
     fn handle_wake(&mut self) {
         let sources = self.ready.take();
         let mut found = Found::default();
@@ -112,6 +125,7 @@ impl Shell {
         }
         for source in &sources {
             match *source {
+                Source::Notify => self.hear(),
                 Source::Output(index) => self.read_output(index),
                 Source::Sink(index) => {
                     for pipe in self.outputs.unblock(index) {
@@ -119,7 +133,9 @@ impl Shell {
                     }
                 }
                 Source::Report(serial) => self.read_report(serial),
+                Source::Probe(serial) => self.look_at_probe(serial),
                 Source::Process(serial) => self.reap(serial, &mut found),
+                Source::Helper(pid) => self.look_at_helper(pid, &mut found),
                 Source::Tie(index) => found.ties.extend(self.ties.look(index)),
                 Source::Signals | Source::Timer | Source::Hunt => {}
             }
@@ -137,6 +153,9 @@ impl Shell {
         if self.core.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.core.handle_timeout(now);
         }
+        if self.probes.deadline().is_some_and(|deadline| deadline <= now) {
+            self.probes_due(now);
+        }
     }
 
     fn read_output(&mut self, index: usize) {
@@ -152,7 +171,7 @@ impl Shell {
         }
     }
 
-    fn read_report(&mut self, serial: u64) {
+    pub(super) fn read_report(&mut self, serial: u64) {
         if let Some(inc) = self.processes.read_report(serial) {
             self.core.handle_event(Event::Started { inc }, clock::now());
         }
@@ -162,6 +181,11 @@ impl Shell {
     fn reap(&mut self, serial: u64, found: &mut Found) {
         // How its start went comes before how it ended.
         self.read_report(serial);
+        if self.processes.pidfd(serial).is_some_and(pidfd::has_exited) {
+            // All that it said before is there now, and it can still be told whose word it is.
+            self.hear();
+            self.look_at_last_readiness(serial);
+        }
         let poll = &self.poll;
         match self.processes.reap(serial, |fd| forget(poll, fd)) {
             Ok(Some(death)) => found.deaths.push(death),
@@ -206,6 +230,12 @@ impl Shell {
                         return;
                     }
                 }
+                None if self.processes.helpers.has(pid) => {
+                    self.look_at_helper(pid, found);
+                    if self.processes.helpers.has(pid) {
+                        return;
+                    }
+                }
                 None => {
                     let _ = wait::reap_pid(pid);
                 }
@@ -243,7 +273,7 @@ impl Shell {
                 self.on_death(death, &survey, now);
             }
             for inc in outlived {
-                if !survey.any(Owner::Life(inc.serial)) && self.processes.has(inc.serial) {
+                if !self.is_populated(inc.serial, &survey) && self.processes.has(inc.serial) {
                     self.forget(inc);
                     self.core.handle_event(Event::Emptied { inc }, now);
                 }
@@ -258,6 +288,11 @@ impl Shell {
         }
     }
 
+    /// Whether anything is left of a life beside its main process.
+    fn is_populated(&self, serial: u64, survey: &Survey) -> bool {
+        survey.any(Owner::Life(serial)) || self.processes.helpers.stops(serial)
+    }
+
     fn on_death(&mut self, death: Death, survey: &Survey, now: Monotonic) {
         let event = match death {
             Death::StartFailed(inc, error) => {
@@ -265,7 +300,8 @@ impl Shell {
                 Event::StartFailed { inc, error }
             }
             Death::Exited(inc, status) => {
-                let leftovers = survey.any(Owner::Life(inc.serial));
+                self.withdraw_probe(inc.serial);
+                let leftovers = self.is_populated(inc.serial, survey);
                 if !leftovers {
                     self.forget(inc);
                 }
@@ -296,7 +332,9 @@ impl Shell {
 
     /// Sets the timer for the earliest deadline, if that has changed.
     fn arm(&mut self) {
-        let deadline = self.core.poll_timeout().map(Monotonic::round_up_to_millisecond);
+        let deadlines = [self.core.poll_timeout(), self.probes.deadline(), self.leave_by];
+        let earliest = deadlines.into_iter().flatten().min();
+        let deadline = earliest.map(Monotonic::round_up_to_millisecond);
         if deadline != self.armed {
             match self.timer.arm(deadline) {
                 Ok(()) => self.armed = deadline,
@@ -308,11 +346,11 @@ impl Shell {
 
 /// What one wake has found to be over.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     deaths: Vec<Death>,
     ties: Vec<Tie>,
     /// A SIGCHLD came: an orphan may have ended too.
-    children_changed: bool,
+    pub(super) children_changed: bool,
 }
 
 /// Watches a descriptor for input.
@@ -325,7 +363,8 @@ pub(super) fn watch_room(poll: &Poll, fd: BorrowedFd<'_>, source: Source) -> io:
     poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), source.token(), Interest::WRITABLE)
 }
 
-fn forget(poll: &Poll, fd: BorrowedFd<'_>) {
+/// Watches a descriptor no more, before it is closed.
+pub(super) fn forget(poll: &Poll, fd: BorrowedFd<'_>) {
     // Not registered is as good as deregistered.
     let _ = poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
 }

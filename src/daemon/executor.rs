@@ -12,15 +12,19 @@ use crate::exit::ExitStatus;
 use crate::name::Incarnation;
 use crate::signal::Signal;
 use crate::spawn::{QueueGrant, Request};
-use crate::spec::{Input, Output, ProcessSpec, QueueEnd, Session};
+use crate::spec::{EnvVar, Input, Output, ProcessSpec, QueueEnd, Session};
 use crate::start::{Errno, Stage, StartError};
 use crate::supervisor::command::{Command, Scope};
 use crate::supervisor::event::Event;
 use crate::sys::procfs::Found;
 use crate::sys::{clock, pidfd, signalfd};
+use crate::time::Duration;
 
 /// How many walks follow each other before everything else has its turn.
 const STRIKES_A_TURN: usize = 8;
+
+/// How long helpers that were killed may delay our own end.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Shell {
     /// Carries out what the core asks for, until it asks for nothing more.
@@ -40,9 +44,12 @@ impl Shell {
                 Command::Kill { inc, scope: Scope::Leftovers | Scope::Everything } => {
                     // At once, for what is known; the hunt finds the rest.
                     self.processes.kill_main(inc.serial);
+                    self.withdraw_probe(inc.serial);
+                    self.processes.helpers.kill(inc.serial, None);
                     self.kin.hunt(Owner::Life(inc.serial));
                 }
-                Command::AwaitReady { .. } | Command::RunStopCommand { .. } => {}
+                Command::AwaitReady { inc } => self.await_ready(inc),
+                Command::RunStopCommand { inc } => self.run_stop_command(inc),
                 Command::FindStrays => self.find_strays(),
                 Command::SignalStrays { signal } => self.signal_strays(signal),
                 Command::KillStrays => self.kin.hunt(Owner::Nobody),
@@ -61,7 +68,10 @@ impl Shell {
                 }
                 Command::Suspend => self.suspend(),
                 Command::Record(record) => self.log(&record),
-                Command::End { verdict } => self.verdict = Some(verdict),
+                Command::End { verdict } => {
+                    self.verdict = Some(verdict);
+                    self.leave_by = Some(clock::now() + LEAVE_PATIENCE);
+                }
             }
         }
         self.strike();
@@ -69,16 +79,21 @@ impl Shell {
 
     /// Starts as many as may be under way at once; the others wait for the first reports.
     fn start(&mut self, inc: Incarnation) {
-        if self.processes.in_flight() >= self.in_flight_max || !self.waiting.is_empty() {
+        if self.starts_under_way() >= self.in_flight_max || !self.waiting.is_empty() {
             self.waiting.push_back(inc);
         } else {
             self.start_now(inc);
         }
     }
 
+    /// What holds as many descriptors as a start does.
+    pub(super) fn starts_under_way(&self) -> usize {
+        self.processes.in_flight() + self.processes.helpers.count()
+    }
+
     /// Starts what waits, as far as there is room again.
     pub(super) fn start_waiting(&mut self) {
-        while self.processes.in_flight() < self.in_flight_max {
+        while self.starts_under_way() < self.in_flight_max {
             let Some(inc) = self.waiting.pop_front() else { return };
             self.start_now(inc);
         }
@@ -108,21 +123,20 @@ impl Shell {
     }
 
     fn try_start(&mut self, inc: Incarnation) -> Result<u32, StartError> {
-        let prepare = |error: io::Error| StartError {
-            stage: Stage::Prepare,
-            errno: Errno(error.raw_os_error().unwrap_or_default()),
-            object: String::new(),
-        };
         let node = inc.node;
         let Some(process) = self.core.spec().node(node).process().cloned() else {
-            return Err(prepare(io::Error::from_raw_os_error(nix::libc::EINVAL)));
+            return Err(cannot_prepare(io::Error::from_raw_os_error(nix::libc::EINVAL)));
         };
         let stdin = match process.stdin {
             Input::Inherit => Target::Inherited(0),
             Input::Null => Target::Null,
         };
-        let stdout = self.output(inc, &process.stdout, Stream::Out).map_err(prepare)?;
-        let stderr = self.output(inc, &process.stderr, Stream::Err).map_err(prepare)?;
+        let stdout = self.output(inc, &process.stdout, Stream::Out).map_err(cannot_prepare)?;
+        let stderr = self.output(inc, &process.stderr, Stream::Err).map_err(cannot_prepare)?;
+        let ready = Self::readiness_pipe(&process.ready).map_err(cannot_prepare)?;
+        let (readiness, ready) = ready.map_or((None, None), |(read, write)| (Some(read), Some(write)));
+        let mut env = self.notify_variable(&process);
+        env.extend(process.watchdog.map(|span| ("WATCHDOG_USEC".into(), span.as_micros().to_string().into())));
         let own_session = process.session == Session::Own;
         let (pid, main, report) = {
             let ends = queue_ends(&self.queues, &process);
@@ -143,9 +157,10 @@ impl Shell {
             let request = Request {
                 spec: &process,
                 id: &self.kin.id(inc.serial),
-                env: &[],
+                env: &env,
                 stdio: [stdin.fd(&self.null), stdout.fd(&self.null), stderr.fd(&self.null)],
                 queues: &queues,
+                ready: ready.as_ref().map(AsFd::as_fd),
                 descriptor_limit: self.descriptor_limit,
                 foreground: self.terminal.foreground_for(process.session),
             };
@@ -163,11 +178,20 @@ impl Shell {
                 }
             }
         }
+        if let Some(pipe) = readiness {
+            self.probes.add_pipe(inc, pipe);
+        }
         self.terminal.moved(process.session, pid);
         Ok(pid)
     }
 
-    fn output(&mut self, inc: Incarnation, output: &Output, stream: Stream) -> io::Result<Target> {
+    /// Where a process sends notifications, if its plan has any.
+    pub(super) fn notify_variable(&self, process: &ProcessSpec) -> Vec<EnvVar> {
+        let notify = self.notify.as_ref().filter(|_| process.notifies());
+        notify.map(|notify| ("NOTIFY_SOCKET".into(), notify.address().clone())).into_iter().collect()
+    }
+
+    pub(super) fn output(&mut self, inc: Incarnation, output: &Output, stream: Stream) -> io::Result<Target> {
         Ok(match output {
             Output::Null => Target::Null,
             Output::Inherit => Target::Inherited(stream as i32 + 1),
@@ -271,6 +295,8 @@ impl Shell {
     /// The life is over for the core; what may still run of it is nobody's.
     pub(super) fn forget(&mut self, inc: Incarnation) {
         self.kin.call_off(Owner::Life(inc.serial));
+        self.withdraw_probe(inc.serial);
+        self.processes.helpers.kill(inc.serial, None);
         self.processes.remove(inc.serial);
     }
 
@@ -299,19 +325,25 @@ impl Shell {
     }
 }
 
+/// What a start needs could not be made.
+pub(super) fn cannot_prepare(error: io::Error) -> StartError {
+    let errno = Errno(error.raw_os_error().unwrap_or_default());
+    StartError { stage: Stage::Prepare, errno, object: String::new() }
+}
+
 fn is_stopped(state: char) -> bool {
     matches!(state, 'T' | 't')
 }
 
 /// Where a stream of a process leads.
-enum Target {
+pub(super) enum Target {
     Null,
     Inherited(i32),
     Pipe(OwnedFd),
 }
 
 impl Target {
-    fn fd<'a>(&'a self, null: &'a OwnedFd) -> BorrowedFd<'a> {
+    pub(super) fn fd<'a>(&'a self, null: &'a OwnedFd) -> BorrowedFd<'a> {
         match self {
             Self::Null => null.as_fd(),
             Self::Pipe(fd) => fd.as_fd(),

@@ -16,6 +16,9 @@ use crate::sys::wait;
 /// at the next wake.
 const SURVEY_PASSES_MAX: usize = 64;
 
+/// How many generations below us a process is looked for.
+const GENERATIONS_MAX: usize = 1024;
+
 /// Whose an orphan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
@@ -82,7 +85,7 @@ impl Kin {
             let mut known = HashMap::new();
             let mut orphans = Vec::new();
             for pid in procfs::children_of_self()? {
-                if processes.is_main(pid) {
+                if processes.is_main(pid) || processes.helpers.has(pid) {
                     continue;
                 }
                 // The ended orphan may have left children to us after we listed ours: look once more.
@@ -118,6 +121,33 @@ impl Kin {
         };
         let by_session = || processes.by_session(procfs::stat(pid)?.session);
         by_environment().or_else(by_session).map_or(Owner::Nobody, Owner::Life)
+    }
+
+    /// The life that a process belongs to: as its main process, a helper of it, or a descendant of either. The caller has
+    /// to make sure that the number was that of the same process all the time.
+    pub fn life_of(&self, pid: u32, processes: &Processes) -> Option<u64> {
+        let own = std::process::id();
+        let mut at = pid;
+        for _ in 0..GENERATIONS_MAX {
+            if let Some(life) = processes.serial_of(at).or_else(|| processes.helpers.life_of(at)) {
+                return Some(life);
+            }
+            let parent = procfs::stat(at)?.ppid;
+            if parent == own {
+                let owner = self.known.get(&at).copied().unwrap_or_else(|| self.identify(at, processes));
+                return match self.present(owner, processes) {
+                    Owner::Life(life) => Some(life),
+                    Owner::Nobody => None,
+                };
+            }
+            if parent <= 1 {
+                return None;
+            }
+            // A parent that has ended meanwhile may have left its number to another: ask the child once more.
+            procfs::stat(parent)?;
+            at = Some(parent).filter(|_| procfs::stat(at).is_some_and(|stat| stat.ppid == parent)).unwrap_or(at);
+        }
+        None
     }
 
     /// Everything alive that belongs to the owner: for a life its orphans and all that hangs below them and, with
@@ -193,5 +223,74 @@ pub fn signal_all(members: &[Found], signal: Signal) {
         if let Err(error) = procfs::signal_found(found, signal) {
             log::warn!("cannot send {signal} to process {}: {error}", found.pid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::fd::AsFd;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::config::run::{RunRequest, run_tree};
+    use crate::name::{Incarnation, NodeId};
+    use crate::spawn::{Request, Spawner};
+    use crate::spec::{NodeKind, RunDoor, Session};
+    use crate::sys::{fd, pidfd};
+
+    #[test]
+    fn a_descendant_is_its_lifes_and_a_stranger_nobodys() {
+        let kin = Kin::new("kin.test.".to_owned(), false);
+        let mut processes = Processes::default();
+        let script = "setsid sh -c 'echo $$; read x' <&0 & echo $!; wait";
+        let command = ["sh", "-c", script].map(Into::into).to_vec();
+        let mut tree = run_tree(RunRequest {
+            command,
+            door: RunDoor::default(),
+            lifetime: None,
+            stop_signal: None,
+            stop_timeout: None,
+            success: None,
+            leftovers: None,
+            session: Session::Own,
+            env: Vec::new(),
+            ignored_signals: Vec::new(),
+            signal_map: Vec::new(),
+        });
+        let NodeKind::Process(spec) = tree.nodes.remove(1).kind else { panic!("run has one process") };
+        let spawner = Spawner::new(fd::raise(pidfd::open_self().unwrap()));
+        let (stdin, input) = fd::pipe().unwrap();
+        let (output, stdout) = fd::pipe().unwrap();
+        let request = Request {
+            spec: &spec,
+            id: &kin.id(7),
+            env: &[],
+            stdio: [stdin.as_fd(), stdout.as_fd(), stdout.as_fd()],
+            queues: &[],
+            ready: None,
+            descriptor_limit: None,
+            foreground: None,
+        };
+        let started = spawner.start(&request).unwrap();
+        let main = started.pid;
+        processes.insert(Incarnation { node: NodeId(1), serial: 7 }, true, started);
+        let mut lines = BufReader::new(std::fs::File::from(output)).lines();
+        let below: u32 = lines.next().unwrap().unwrap().parse().unwrap();
+        let mut stranger = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+
+        assert_eq!(kin.life_of(main, &processes), Some(7));
+        assert_eq!(kin.life_of(below, &processes), Some(7));
+        for other in [stranger.id(), std::process::id(), 1, u32::MAX >> 1] {
+            assert_eq!(kin.life_of(other, &processes), None, "{other}");
+        }
+
+        drop((input, stranger.stdin.take()));
+        stranger.wait().unwrap();
+        let ended = processes.pidfd(7).unwrap();
+        assert!(fd::wait_readable(ended, Some(core::time::Duration::from_secs(30))).unwrap());
+        while processes.read_report(7).is_none() {}
+        processes.reap(7, |_| {}).unwrap().unwrap();
+        assert_eq!(kin.life_of(main, &processes), None);
     }
 }

@@ -6,11 +6,15 @@
 
 mod event_loop;
 mod executor;
+mod helpers;
 mod kin;
 pub mod log_buffer;
+mod notify;
 mod output;
+mod probe;
 mod processes;
 mod queues;
+mod runtime_dir;
 mod source;
 mod terminal;
 mod ties;
@@ -24,7 +28,9 @@ use mio::Poll;
 
 use self::event_loop::Shell;
 use self::kin::Kin;
+use self::notify::Notify;
 use self::output::Outputs;
+use self::probe::Probes;
 use self::processes::Processes;
 use self::queues::Queues;
 use self::source::{Ready, Source};
@@ -34,7 +40,7 @@ use crate::exit::Verdict;
 use crate::guard::{self, Guard};
 use crate::signal::Signal;
 use crate::spawn::Spawner;
-use crate::spec::{Door, Output, TreeSpec};
+use crate::spec::{Door, Output, ProcessSpec, Readiness, TreeSpec};
 use crate::start::Errno;
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::Tie;
@@ -195,7 +201,12 @@ fn supervise(
         }
     }
     let now = clock::now();
-    let id_prefix = format!("{}.{}.", std::process::id(), now.as_nanos());
+    let unique = format!("{}.{}", std::process::id(), now.as_nanos());
+    let id_prefix = format!("{unique}.");
+    let notify = open_notify(&spec, &unique)?;
+    if let Some(notify) = &notify {
+        watch(notify.as_fd(), Source::Notify)?;
+    }
     let is_run = matches!(spec.door, Door::Run(_));
     let shell = Shell {
         spawner: Spawner::new(fd::raise(myself)),
@@ -205,6 +216,8 @@ fn supervise(
         kin: Kin::new(id_prefix, is_run),
         queues,
         outputs,
+        notify,
+        probes: Probes::default(),
         ties,
         terminal,
         signals,
@@ -220,8 +233,15 @@ fn supervise(
         looked: None,
         ready: Ready::default(),
         verdict: None,
+        leave_by: None,
     };
     shell.run().map_err(cannot("wait for events"))
+}
+
+/// The socket that processes talk to, if any has something to say.
+fn open_notify(spec: &TreeSpec, unique: &str) -> Result<Option<Notify>, StartupError> {
+    let wanted = spec.processes().any(|(_, process)| process.notifies());
+    wanted.then(|| Notify::open(unique).map_err(cannot("make the socket for notifications"))).transpose()
 }
 
 /// How many starts may be under way at once, by the descriptors that the tree leaves free.
@@ -235,7 +255,11 @@ fn room_for_starts(spec: &TreeSpec, limit: u64) -> Result<usize, StartupError> {
     const A_START: u64 = 12;
     const STARTS_MAX: u64 = 1024;
     let pipes = |output: &Output| u64::from(*output == Output::Prefix);
-    let needed: u64 = spec.processes().map(|(_, process)| 1 + pipes(&process.stdout) + pipes(&process.stderr)).sum();
+    // The pipe or connection that tells of readiness.
+    let probe =
+        |process: &ProcessSpec| u64::from(matches!(process.ready, Readiness::Descriptor(_) | Readiness::Tcp(_)));
+    let of = |process: &ProcessSpec| 1 + pipes(&process.stdout) + pipes(&process.stderr) + probe(process);
+    let needed: u64 = spec.processes().map(|(_, process)| of(process)).sum();
     let queues = 2 * spec.queues.len() as u64;
     let a_start = A_START + queues;
     let needed = needed + queues + ALWAYS;

@@ -4,12 +4,18 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::libc;
+
+use super::helpers::Helpers;
 use crate::exit::ExitStatus;
 use crate::name::Incarnation;
 use crate::signal::Signal;
 use crate::spawn::InFlight;
 use crate::start::StartError;
 use crate::sys::pidfd;
+
+/// The status of a main process that somebody else has reaped.
+const UNKNOWN: ExitStatus = ExitStatus::Code(255);
 
 /// All lives that are not over, by the serial of their incarnation.
 #[derive(Default)]
@@ -21,11 +27,16 @@ pub struct Processes {
     sessions: HashMap<u32, u64>,
     /// Starts that are not yet reported.
     in_flight: usize,
+    /// Processes that work for lives and are none.
+    pub helpers: Helpers,
 }
 
 struct Life {
     inc: Incarnation,
+    /// Of the main process.
     pid: u32,
+    /// The session that the process began that was started as this life.
+    session: Option<u32>,
     main: Main,
 }
 
@@ -33,6 +44,8 @@ enum Main {
     /// The way to exec is not yet reported.
     Starting(InFlight),
     Running(OwnedFd),
+    /// Another process that the life named as its main one. It may not be our child: then its status is its parent's.
+    Moved(OwnedFd),
     /// It reported why it could not start and is on its way out.
     Failed(OwnedFd, StartError),
     /// Reaped; descendants are left.
@@ -56,7 +69,8 @@ impl Processes {
         if own_session {
             self.sessions.insert(pid, inc.serial);
         }
-        self.lives.insert(inc.serial, Life { inc, pid, main: Main::Starting(in_flight) });
+        let session = own_session.then_some(pid);
+        self.lives.insert(inc.serial, Life { inc, pid, session, main: Main::Starting(in_flight) });
     }
 
     /// How many starts are under way.
@@ -119,8 +133,26 @@ impl Processes {
     pub fn report_fd(&self, serial: u64) -> Option<BorrowedFd<'_>> {
         match &self.lives.get(&serial)?.main {
             Main::Starting(in_flight) => Some(in_flight.report.as_fd()),
-            Main::Running(_) | Main::Failed(..) | Main::Gone => None,
+            Main::Running(_) | Main::Moved(_) | Main::Failed(..) | Main::Gone => None,
         }
+    }
+
+    /// Takes another process of the life for its main process. Returns the descriptor of the former one, which is a
+    /// descendant of the life like others from now on; `None` where none runs.
+    pub fn move_main(&mut self, serial: u64, pid: u32, pidfd: OwnedFd) -> Option<OwnedFd> {
+        let life = self.lives.get_mut(&serial)?;
+        let former = match core::mem::replace(&mut life.main, Main::Gone) {
+            Main::Running(former) | Main::Moved(former) => former,
+            other @ (Main::Starting(_) | Main::Failed(..) | Main::Gone) => {
+                life.main = other;
+                return None;
+            }
+        };
+        life.main = Main::Moved(pidfd);
+        self.mains.remove(&life.pid);
+        self.mains.insert(pid, serial);
+        life.pid = pid;
+        Some(former)
     }
 
     /// Reads the report of a start; the incarnation whose program runs now. A failure is told by `reap`, as any death.
@@ -147,22 +179,35 @@ impl Processes {
     pub fn reap(&mut self, serial: u64, before_close: impl FnOnce(BorrowedFd<'_>)) -> io::Result<Option<Death>> {
         let Some(life) = self.lives.get_mut(&serial) else { return Ok(None) };
         let Some(pidfd) = life.pidfd() else { return Ok(None) };
-        let Some(reaped) = pidfd::reap(pidfd)? else { return Ok(None) };
+        let status = match pidfd::reap(pidfd) {
+            Ok(Some(reaped)) => reaped.status,
+            Ok(None) => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) && matches!(life.main, Main::Moved(_)) => {
+                if !pidfd::has_exited(pidfd) {
+                    return Ok(None);
+                }
+                log::warn!("the status of process {} is known to its parent alone: it counts as a failure", life.pid);
+                UNKNOWN
+            }
+            Err(error) => return Err(error),
+        };
         before_close(pidfd);
         self.mains.remove(&life.pid);
         let inc = life.inc;
         Ok(Some(match core::mem::replace(&mut life.main, Main::Gone) {
             Main::Failed(_, error) => Death::StartFailed(inc, error),
-            Main::Starting(_) | Main::Running(_) | Main::Gone => Death::Exited(inc, reaped.status),
+            Main::Starting(_) | Main::Running(_) | Main::Moved(_) | Main::Gone => Death::Exited(inc, status),
         }))
     }
 
     /// The life is over: nothing of it is left, or it was released.
     pub fn remove(&mut self, serial: u64) {
         if let Some(life) = self.lives.remove(&serial) {
-            self.mains.remove(&life.pid);
-            if self.sessions.get(&life.pid) == Some(&serial) {
-                self.sessions.remove(&life.pid);
+            if self.mains.get(&life.pid) == Some(&serial) {
+                self.mains.remove(&life.pid);
+            }
+            if let Some(session) = life.session.filter(|session| self.sessions.get(session) == Some(&serial)) {
+                self.sessions.remove(&session);
             }
         }
     }
@@ -204,7 +249,7 @@ impl Life {
     fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         match &self.main {
             Main::Starting(in_flight) => Some(in_flight.pidfd.as_fd()),
-            Main::Running(pidfd) | Main::Failed(pidfd, _) => Some(pidfd.as_fd()),
+            Main::Running(pidfd) | Main::Moved(pidfd) | Main::Failed(pidfd, _) => Some(pidfd.as_fd()),
             Main::Gone => None,
         }
     }

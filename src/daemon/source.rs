@@ -7,14 +7,20 @@ use crate::name::Incarnation;
 /// One watched descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
+    /// What processes say to NOTIFY_SOCKET.
+    Notify,
     /// The pipe of a process's output, by its place in `Outputs`.
     Output(usize),
     /// fated's own stdout or stderr, which takes bytes again.
     Sink(usize),
     /// The report of a start under way, by the serial of the incarnation.
     Report(u64),
+    /// The descriptor or connection that tells that a process is ready, by the serial of the incarnation.
+    Probe(u64),
     /// The pidfd of a main process, by the serial of the incarnation.
     Process(u64),
+    /// The pidfd or the report of a helper process, by its number.
+    Helper(u32),
     /// What the tree is tied to, by its place in `Ties`.
     Tie(usize),
     Signals,
@@ -23,7 +29,7 @@ pub enum Source {
     Hunt,
 }
 
-const KIND_BITS: u32 = 3;
+const KIND_BITS: u32 = 4;
 
 impl Source {
     pub fn of_process(inc: Incarnation) -> Self {
@@ -44,6 +50,9 @@ impl Source {
             Self::Signals => (5, 0),
             Self::Timer => (6, 0),
             Self::Hunt => (7, 0),
+            Self::Notify => (8, 0),
+            Self::Probe(serial) => (9, serial as usize),
+            Self::Helper(pid) => (10, pid as usize),
         };
         Token(index << KIND_BITS | kind)
     }
@@ -60,13 +69,17 @@ impl Source {
             5 => Some(Self::Signals),
             6 => Some(Self::Timer),
             7 => Some(Self::Hunt),
+            8 => Some(Self::Notify),
+            9 => Some(Self::Probe(index as u64)),
+            10 => Some(Self::Helper(index as u32)),
             _ => None,
         }
     }
 }
 
-/// The sources that one wake has to handle, in their order: output, then the starts, the deaths, the ties, the
-/// signals, and the timer last, so that an exit beats a deadline of the same instant.
+/// The sources that one wake has to handle, in their order: what processes say, output, then the starts, what
+/// tells readiness, the deaths, the ties, the signals, and the timer last: a word beats an exit, and an exit beats a
+/// deadline, of the same instant.
 #[derive(Debug, Default)]
 pub struct Ready {
     sources: Vec<Source>,
@@ -106,6 +119,9 @@ mod tests {
             Source::Signals,
             Source::Timer,
             Source::Hunt,
+            Source::Notify,
+            Source::Probe(12),
+            Source::Helper(u32::MAX >> 10),
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
@@ -114,10 +130,20 @@ mod tests {
     #[test]
     fn one_wake_handles_deaths_before_signals_and_the_timer_last() {
         let mut ready = Ready::default();
-        for source in [Source::Timer, Source::Signals, Source::Process(2), Source::Process(2), Source::Output(1)] {
+        for source in [
+            Source::Timer,
+            Source::Signals,
+            Source::Process(2),
+            Source::Process(2),
+            Source::Probe(2),
+            Source::Output(1),
+            Source::Notify,
+        ] {
             ready.push(source);
         }
-        assert_eq!(ready.take(), [Source::Output(1), Source::Process(2), Source::Signals, Source::Timer]);
+        let order =
+            [Source::Notify, Source::Output(1), Source::Probe(2), Source::Process(2), Source::Signals, Source::Timer];
+        assert_eq!(ready.take(), order);
         assert!(ready.is_empty());
     }
 }

@@ -178,7 +178,7 @@ fn queue_ends<'a>(
     process: &'a ProcessSpec,
 ) -> impl Iterator<Item = (&'a str, &'static str, i32)> + 'a {
     process.descriptors().filter_map(|(number, descriptor)| match descriptor {
-        crate::spec::Descriptor::SupervisorPidfd => None,
+        crate::spec::Descriptor::SupervisorPidfd | crate::spec::Descriptor::Readiness => None,
         crate::spec::Descriptor::Queue(queue, end) => {
             let end = match end {
                 QueueEnd::Put => "put to",

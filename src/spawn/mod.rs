@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub stdio: [BorrowedFd<'a>; 3],
     /// The queue ends that it gets, in the order of `ProcessSpec::queues`.
     pub queues: &'a [QueueGrant<'a>],
+    /// What it writes its readiness to (`Readiness::Descriptor` alone).
+    pub ready: Option<BorrowedFd<'a>>,
     /// The limit on open descriptors to set; `None` leaves our own.
     pub descriptor_limit: Option<DescriptorLimit>,
     /// Our controlling terminal, to put the process's group into its foreground (`Session::Terminal` alone).

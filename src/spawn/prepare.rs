@@ -76,6 +76,7 @@ fn targets<'a>(request: &Request<'a>, pidfd: BorrowedFd<'a>) -> io::Result<Targe
                 given.push((target, pidfd));
                 variables.push(("FATED_PIDFD".to_owned(), target.to_string()));
             }
+            Descriptor::Readiness => given.push((target, request.ready.ok_or_else(missing)?)),
             Descriptor::Queue(queue, end) => {
                 let used = request.spec.queues.iter().position(|usage| usage.queue == queue);
                 let grant = used.and_then(|used| request.queues.get(used)).ok_or_else(missing)?;
@@ -94,7 +95,7 @@ fn targets<'a>(request: &Request<'a>, pidfd: BorrowedFd<'a>) -> io::Result<Targe
     Ok(Targets { given, supervisor, variables })
 }
 
-/// A queue end that the specification names and the request lacks.
+/// A descriptor that the specification names and the request lacks.
 fn missing() -> io::Error {
     io::Error::from_raw_os_error(libc::EBADF)
 }

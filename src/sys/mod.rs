@@ -6,6 +6,7 @@ pub mod fd;
 pub mod files;
 pub mod inherited;
 pub mod kill;
+pub mod notify;
 pub mod pidfd;
 pub mod prctl;
 pub mod process;

@@ -10,7 +10,7 @@ use fated::exit::{ExitStatus, Verdict};
 use fated::name::{Name, QueueId};
 use fated::signal::Signal;
 use fated::spawn::{QueueGrant, Spawner};
-use fated::spec::{QueueUse, Session};
+use fated::spec::{QueueUse, Readiness, Session};
 use fated::start::{Errno, Stage, StartError};
 use fated::sys::fd::{self, DescriptorLimit};
 use fated::sys::{pidfd, signalfd, socket, tty};
@@ -33,6 +33,23 @@ fn the_exit_status_is_the_programs() {
         assert_eq!(finish(&mut started), Ok(()));
         assert_eq!(started.finish(), Some(Ok(())), "the answer stays");
         assert_eq!(reap(&started), ExitStatus::Code(code));
+    }
+}
+
+#[test]
+fn the_descriptor_for_readiness_has_its_number_and_the_others_leave_it_out() {
+    let null = null();
+    for number in [3, 4, 9] {
+        let (read, write) = fd::pipe().unwrap();
+        let mut spec = spec(&["sh", "-c", &format!("echo $FATED_PIDFD >&{number}")]);
+        spec.ready = Readiness::Descriptor(number);
+        let mut request = request(&spec, [null.as_fd(); 3], &[]);
+        request.ready = Some(write.as_fd());
+        let mut started = spawner().start(&request).unwrap();
+        assert_eq!(finish(&mut started), Ok(()));
+        assert_eq!(reap(&started), ExitStatus::SUCCESS);
+        drop(write);
+        assert_eq!(read_all(read), if number == 3 { "4\n" } else { "3\n" });
     }
 }
 

@@ -57,7 +57,7 @@ pub fn null() -> OwnedFd {
 }
 
 pub fn request<'a>(spec: &'a ProcessSpec, stdio: [BorrowedFd<'a>; 3], queues: &'a [QueueGrant<'a>]) -> Request<'a> {
-    Request { spec, id: "test-1", env: &[], stdio, queues, descriptor_limit: None, foreground: None }
+    Request { spec, id: "test-1", env: &[], stdio, queues, ready: None, descriptor_limit: None, foreground: None }
 }
 
 /// Starts with /dev/null as 0 and 2, and a pipe as 1.
