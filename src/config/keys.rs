@@ -41,7 +41,10 @@ pub struct Key {
 
 const DURATION: &str = "a duration: \"250ms\", \"10s\", \"1min 30s\", a number of seconds, or \"infinity\"";
 const LIFETIME: &str = "a duration: \"10s\", \"8h\", a number of seconds; 0 or \"infinity\" for none";
-const CONSEQUENCE: &str = "\"end\" or \"ignore\" (\"restart\" is not supported yet)";
+const CONSEQUENCE: &str = "\"end\", \"ignore\" or \"restart\"";
+const SPAN: &str = "a duration that is not infinite: \"250ms\", \"10s\", a number of seconds";
+const RESTARTS: &str = "a whole number from 0 to 10000";
+const COMMAND: &str = "a list of strings, or a string that is split as a shell would; ${VAR} is replaced";
 const SIGNAL: &str = "a signal: \"TERM\", \"SIGUSR1\", \"RTMIN+3\", or its number";
 const OUTPUT: &str = "\"prefix\", \"inherit\" or \"null\" (\"journal\" and { file = ... } are not supported yet)";
 const ENV: &str = "a table of strings: { NAME = \"value\" }; ${VAR} in a value is replaced";
@@ -84,13 +87,13 @@ pub const KEYS: &[Key] = &[
     built(Group, "on_exit", CONSEQUENCE, "by on_success and on_failure", "what the group's end means to the group that it is in"),
     built(Group, "on_success", CONSEQUENCE, "\"end\"", "the same, after success; wins over on_exit"),
     built(Group, "on_failure", CONSEQUENCE, "\"end\"", "the same, after a failure; wins over on_exit"),
-    later(Group, "strategy", "what a restart of a member takes along: one, rest, all"),
-    later(Group, "restart_limit", "restarts of direct members, counted together, in the window"),
-    later(Group, "restart_window", "the window in which restarts count"),
-    later(Group, "restart_delay", "the first delay before a restart"),
-    later(Group, "restart_delay_max", "the longest delay before a restart"),
+    built(Group, "strategy", "\"one\", \"rest\" or \"all\"", "\"one\"", "what a restart of a member takes along: nothing, the members that started after it, or all of them"),
+    built(Group, "restart_limit", RESTARTS, "none: each member counts for itself; 5 where only the window is written", "restarts of direct members, counted together, in the window; one more ends the group"),
+    built(Group, "restart_window", SPAN, "30s, where restart_limit is written", "the window in which restarts of direct members count"),
+    built(Group, "restart_delay", SPAN, "100ms", "the delay before the group's first restart; doubled for each one that follows"),
+    built(Group, "restart_delay_max", SPAN, "30s", "the longest delay before a restart of the group"),
 
-    built(Process, "command", "a list of strings, or a string that is split as a shell would; ${VAR} is replaced", "required", "the program and its arguments; never run by a shell"),
+    built(Process, "command", COMMAND, "required", "the program and its arguments; never run by a shell"),
     built(Process, "group", "the name of a group", "the tree itself", "the group that the process is in"),
     built(Process, "after", NAMES, "[]", "what has to be ready before it starts, and stops only after it"),
     built(Process, "instances", "a whole number from 1 to 10000", "1, without a number in its name", "how many of it run: NAME.1 to NAME.N"),
@@ -104,7 +107,7 @@ pub const KEYS: &[Key] = &[
     built(Process, "stdout", OUTPUT, "\"prefix\"", "where its output goes"),
     built(Process, "stderr", OUTPUT, "\"prefix\"", "where its error output goes"),
     built(Process, "on_exit", CONSEQUENCE, "by on_success and on_failure", "what its end means to its group"),
-    built(Process, "on_success", CONSEQUENCE, "\"end\"; \"ignore\" for a process that gets from a queue", "the same, after success; wins over on_exit"),
+    built(Process, "on_success", CONSEQUENCE, "\"end\"; \"ignore\" for a process that gets from a queue and for a step", "the same, after success; wins over on_exit"),
     built(Process, "on_failure", CONSEQUENCE, "\"end\"", "the same, after a failure; wins over on_exit"),
     built(Process, "success", "a list of exit codes from 0 to 255", "[0]", "the exit codes that count as success"),
     built(Process, "lifetime", LIFETIME, "none", "how long it may run; then it is stopped, which counts as a failure"),
@@ -121,17 +124,17 @@ pub const KEYS: &[Key] = &[
     later(Process, "limits", "its resource limits"),
     later(Process, "capabilities", "the capabilities that it keeps"),
     later(Process, "no_new_privs", "whether it can never gain privileges"),
-    later(Process, "restart_delay", "the first delay before a restart"),
-    later(Process, "restart_delay_max", "the longest delay before a restart"),
-    later(Process, "restart_limit", "its restarts in the window"),
-    later(Process, "restart_window", "the window in which restarts count"),
-    later(Process, "healthy_after", "a run this long resets the restart delay"),
-    later(Process, "lifetime_clock", "the clock that its lifetime is measured by"),
-    later(Process, "start_timeout", "how long it may take to be ready"),
-    later(Process, "stop_command", "the command that asks it to stop"),
+    built(Process, "restart_delay", SPAN, "100ms", "the delay before its first restart; doubled for each one that follows; up to a tenth is taken off by chance"),
+    built(Process, "restart_delay_max", SPAN, "30s", "the longest delay before a restart"),
+    built(Process, "restart_limit", RESTARTS, "5", "its restarts in the window; where one more would be needed, it ends its group"),
+    built(Process, "restart_window", SPAN, "30s", "the window in which its restarts count"),
+    built(Process, "healthy_after", SPAN, "10s", "a run this long resets the restart delay"),
+    built(Process, "lifetime_clock", "\"monotonic\" (\"boottime\" is not supported yet)", "\"monotonic\"", "the clock that its lifetime is measured by; it stands still while the machine sleeps"),
+    built(Process, "start_timeout", LIFETIME, "90s, where there is a readiness to wait for; none for a step", "how long it may take to be ready; then it is stopped, which counts as a failure"),
+    built(Process, "stop_command", COMMAND, "none", "run to stop it, with MAINPID, in place of the stop signal, which follows if the command fails"),
     later(Process, "reload_signal", "the signal that asks it to read its configuration again"),
-    later(Process, "watchdog", "how often it has to say that it is alive"),
-    later(Process, "ready", "how it says that it is ready"),
+    built(Process, "watchdog", LIFETIME, "none", "how often it has to say that it is alive (WATCHDOG=1); a silent one is sent SIGABRT and then stopped, which counts as a failure"),
+    built(Process, "ready", "\"started\", \"exited\" (a step), \"notify\", \"fd:N\", \"tcp:HOST:PORT\" (a numeric address or localhost) or \"exec:COMMAND\"", "\"started\"", "when it is ready, so that what is after it starts"),
     later(Process, "memory_max", "the most memory that it may use"),
     later(Process, "pids_max", "the most processes that it may have"),
     later(Process, "cpu_max", "the most processor time that it may use"),

@@ -11,6 +11,8 @@ mod order;
 mod process;
 pub mod procfile;
 mod queues;
+mod ready;
+mod rebirth;
 pub mod resolve;
 pub mod run;
 pub mod section;

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::environment::{Base, Bases};
 use crate::config::queues::Queues;
-use crate::config::resolve::{Overrides, Surroundings};
+use crate::config::ready::WrittenReady;
+use crate::config::resolve::{Overrides, Surroundings, finite};
+use crate::config::section::At;
 use crate::config::tree_file::{Command, TreeFile, WrittenProcess};
 use crate::config::words::{InputWord, OutputWord};
 use crate::signal::Signal;
-use crate::spec::{Leftovers, ProcessSpec, Session, StopPlan};
+use crate::spec::{DEFAULT_START_TIMEOUT, Leftovers, LifetimeClock, ProcessSpec, Readiness, Session, StopPlan};
 use crate::time::Limit;
 
 /// The PORT of a Procfile's first process where nothing else is said, and the distance to the next one's.
@@ -49,11 +51,14 @@ impl Maker<'_> {
             success: success.unwrap_or_else(|| vec![0]),
             stop: StopPlan { signal, timeout: stop_timeout },
             parent_death_signal: process.parent_death_signal.unwrap_or(Some(Signal::KILL)),
-            ready: crate::spec::Readiness::Started,
-            start_timeout: crate::time::Limit::After(crate::spec::DEFAULT_START_TIMEOUT),
-            watchdog: None,
+            ready: match process.ready.as_ref().map(|ready| &ready.value) {
+                Some(WrittenReady::Known(ready)) => ready.clone(),
+                Some(WrittenReady::Exec(_)) | None => Readiness::Started,
+            },
+            start_timeout: start_timeout(process).0,
+            watchdog: process.watchdog.as_ref().and_then(|watchdog| finite(watchdog.value)),
             stop_command: None,
-            lifetime_clock: crate::spec::LifetimeClock::Monotonic,
+            lifetime_clock: LifetimeClock::Monotonic,
             leftovers: self.overrides.leftovers.or(process.leftovers).unwrap_or(Leftovers::Stop),
             stdin: process.stdin.as_ref().map_or(InputWord::Null, |word| word.value).into(),
             stdout: output(process.stdout),
@@ -80,6 +85,14 @@ impl Maker<'_> {
                 environment.set("PORT", port.to_string());
             }
         }
+        let mut words = |key: &str, words: &[At<String>]| -> Vec<OsString> {
+            let place = format!("the `{key}` of `{path}`");
+            words.iter().filter_map(|word| environment.expand(self.file, word, &place, errors)).collect()
+        };
+        if let Some(WrittenReady::Exec(command)) = process.ready.as_ref().map(|ready| &ready.value) {
+            spec.ready = Readiness::Exec(words("ready", command));
+        }
+        spec.stop_command = (!process.stop_command.is_empty()).then(|| words("stop_command", &process.stop_command));
         let mut cwd = self.surroundings.directory.clone();
         if let Some(written) = &process.cwd {
             let place = format!("the `cwd` of `{path}`");
@@ -106,5 +119,15 @@ impl Maker<'_> {
             ),
         };
         first + u64::from(index) * u64::from(PORT_STEP) + u64::from(instance - 1)
+    }
+}
+
+/// How long readiness is waited for, and where in the file that is written. A step has its time unless it is written.
+pub(super) fn start_timeout(process: &WrittenProcess) -> (Limit, Option<usize>) {
+    let is_step = process.ready.as_ref().is_some_and(|ready| ready.value.is_step());
+    match &process.start_timeout {
+        Some(written) => (finite(written.value).map_or(Limit::Never, Limit::After), Some(written.at)),
+        None if is_step => (Limit::Never, None),
+        None => (Limit::After(DEFAULT_START_TIMEOUT), None),
     }
 }

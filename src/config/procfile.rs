@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Source, quoted};
 use crate::config::env_file::lines;
+use crate::config::rebirth::WrittenRestart;
 use crate::config::section::At;
 use crate::config::tree_file::{Command, TreeFile, Written, WrittenProcess};
 use crate::name::Name;
@@ -83,6 +84,7 @@ fn process(name: At<Name>, command: &str, index: u32) -> WrittenProcess {
         stop_timeout: None,
         on_success: None,
         on_failure: None,
+        restart: WrittenRestart::default(),
     };
     WrittenProcess {
         node,
@@ -101,6 +103,10 @@ fn process(name: At<Name>, command: &str, index: u32) -> WrittenProcess {
         stop_signal: None,
         parent_death_signal: None,
         leftovers: None,
+        ready: None,
+        start_timeout: None,
+        watchdog: None,
+        stop_command: Vec::new(),
     }
 }
 

@@ -8,8 +8,9 @@ use crate::config::diagnostic::{Diagnostic, Diagnostics};
 use crate::config::env_file::EnvFile;
 use crate::config::environment::Bases;
 use crate::config::order::Order;
-use crate::config::process::Maker;
+use crate::config::process::{self, Maker};
 use crate::config::queues::Queues;
+use crate::config::rebirth::WrittenRestart;
 use crate::config::selection::Selection;
 use crate::config::size::Size;
 use crate::config::tree_file::TreeFile;
@@ -226,7 +227,13 @@ impl Build<'_> {
             }
             let Some(process) = unit.process() else {
                 let stop_budget = self.asked[index].limit();
-                self.push(index, unit.path.clone(), NodeKind::Group(GroupSpec { stop_budget, ..GroupSpec::default() }));
+                let restart = unit.written().map(|written| &written.restart);
+                let group = GroupSpec {
+                    stop_budget,
+                    strategy: restart.and_then(|restart| restart.strategy).unwrap_or_default(),
+                    intensity: restart.and_then(WrittenRestart::shared),
+                };
+                self.push(index, unit.path.clone(), NodeKind::Group(group));
                 continue;
             };
             let base = maker.bases.of(process);
@@ -267,18 +274,51 @@ impl Build<'_> {
         }
         let origin = self.stop_origin(unit);
         self.deadlines.push(Deadline { node: id, key: "stop_timeout", value: self.budgets.limits[unit], origin });
+        self.tell_readiness(unit, id);
         let parent = written.map(|_| self.first[self.units.list[unit].parent]);
         let fate = self.fate(unit);
         let lifetime = lifetime.map(|(span, _)| span);
-        self.nodes.push(NodeSpec {
-            path,
-            parent,
-            after: Vec::new(),
-            fate,
-            restart: RestartPolicy::default(),
-            lifetime,
-            kind,
-        });
+        let restart = self.restart(unit, id, fate);
+        self.nodes.push(NodeSpec { path, parent, after: Vec::new(), fate, restart, lifetime, kind });
+    }
+
+    /// The time for readiness where there is one to wait for, and the watchdog.
+    fn tell_readiness(&mut self, unit: usize, node: NodeId) {
+        let Some(process) = self.units.list[unit].process() else { return };
+        let waited_for = process.ready.as_ref().is_some_and(|ready| !ready.value.is_started());
+        let (value, at) = process::start_timeout(process);
+        if waited_for {
+            let origin = at.map_or(Origin::Default, |at| self.line(at));
+            self.deadlines.push(Deadline { node, key: "start_timeout", value, origin });
+        }
+        if let Some(watchdog) = &process.watchdog
+            && let Some(span) = finite(watchdog.value)
+        {
+            let origin = self.line(watchdog.at);
+            self.deadlines.push(Deadline { node, key: "watchdog", value: Limit::After(span), origin });
+        }
+    }
+
+    /// The policy of a node that can be started again, and where it comes from.
+    fn restart(&mut self, unit: usize, node: NodeId, fate: Fate) -> RestartPolicy {
+        let Some(written) = self.units.list[unit].written() else { return RestartPolicy::default() };
+        let is_group = self.units.list[unit].process().is_none();
+        let policy = written.restart.policy(is_group);
+        let restarts = fate.on_success == Consequence::Restart || fate.on_failure == Consequence::Restart;
+        let origins = written.restart.origins(|at| self.line(at));
+        for (key, origin) in origins.into_iter().filter(|_| restarts) {
+            let value = match key {
+                "restart_delay" => policy.delay,
+                "restart_delay_max" => policy.delay_max,
+                "restart_window" => policy.intensity.window,
+                "healthy_after" => policy.healthy_after,
+                _ => continue,
+            };
+            // What is written of a group's limit is for its members.
+            let origin = if is_group && key == "restart_window" { Origin::Default } else { origin };
+            self.deadlines.push(Deadline { node, key, value: Limit::After(value), origin });
+        }
+        policy
     }
 
     fn line(&self, at: usize) -> Origin {
@@ -297,11 +337,14 @@ impl Build<'_> {
         }
     }
 
-    /// A process that gets from a queue ends with success when the queue has ended, and its siblings go on.
+    /// A process that gets from a queue ends with success when the queue has ended, a step when it is done; their
+    /// siblings go on.
     fn fate(&self, unit: usize) -> Fate {
         let unit = &self.units.list[unit];
         let gets = unit.process().is_some_and(|process| process.queues.iter().any(|(_, usage)| usage.value.gets()));
-        let on_success = if gets { Consequence::Ignore } else { Consequence::End };
+        let step =
+            unit.process().is_some_and(|process| process.ready.as_ref().is_some_and(|ready| ready.value.is_step()));
+        let on_success = if gets || step { Consequence::Ignore } else { Consequence::End };
         let written = unit.written();
         Fate {
             on_success: written.and_then(|written| written.on_success).unwrap_or(on_success),
@@ -338,7 +381,7 @@ impl Build<'_> {
     }
 }
 
-fn finite(limit: Limit) -> Option<Duration> {
+pub(super) fn finite(limit: Limit) -> Option<Duration> {
     match limit {
         Limit::After(span) if !span.is_zero() => Some(span),
         Limit::After(_) | Limit::Never => None,

@@ -85,6 +85,17 @@ impl<'t, 'e> Section<'t, 'e> {
         self.errors.push_with(|| self.source.at(at, message));
     }
 
+    /// An error about one word of a few.
+    pub fn error_near(
+        &mut self,
+        at: usize,
+        message: String,
+        written: &str,
+        known: impl IntoIterator<Item = &'static str>,
+    ) {
+        self.errors.push_with(|| self.source.at(at, message).with_nearest(written, known));
+    }
+
     /// Whether a key is not written, nor anything that may have been meant for it.
     pub fn lacks(&self, key: &str) -> bool {
         !self.has_unknown && !self.table.contains_key(key)
@@ -176,6 +187,18 @@ impl<'t, 'e> Section<'t, 'e> {
             Ok(limit) => Some(At::new(limit, at)),
             Err(message) => {
                 self.error(at, format!("`{key}` in {}: {message}", self.place()));
+                None
+            }
+        }
+    }
+
+    /// A duration that comes to an end.
+    pub fn span(&mut self, key: &str) -> Option<At<Duration>> {
+        let limit = self.limit(key)?;
+        match limit.value {
+            Limit::After(span) => Some(At::new(span, limit.at)),
+            Limit::Never => {
+                self.error(limit.at, format!("`{key}` in {} cannot be infinite", self.place()));
                 None
             }
         }

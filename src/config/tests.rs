@@ -10,7 +10,9 @@ use crate::config::resolve::{Origin, Overrides, Resolved, Surroundings, resolve}
 use crate::config::tree_file::TreeFile;
 use crate::name::{Name, NodeId};
 use crate::signal::Signal;
-use crate::spec::{Consequence, EnvVar, GROUP_DEPTH_MAX, Input, Leftovers, NodeSpec, ProcessSpec};
+use crate::spec::{
+    Consequence, EnvVar, GROUP_DEPTH_MAX, Input, Intensity, Leftovers, NodeSpec, ProcessSpec, Readiness, Strategy,
+};
 use crate::time::{Duration, Limit};
 
 fn var(name: &str, value: &str) -> EnvVar {
@@ -250,24 +252,81 @@ fn written_timeouts_that_cannot_fit_are_refused() {
     assert!(error(inner).contains("which may take 6s: g (6s)"), "{}", error(inner));
 }
 
+#[test]
+fn restarts_readiness_and_watchdogs_are_read() {
+    let text = "[group.pool]\nstrategy = 'rest'\nrestart_limit = 3\non_exit = 'restart'\nrestart_delay = 60\n\
+                [process.step]\ncommand = 's'\nready = 'exited'\ngroup = 'pool'\n\
+                [process.web]\ncommand = 'w'\nready = 'exec:test -e ${HOME}/up'\non_failure = 'restart'\nwatchdog = '5s'\n\
+                restart_window = '1min'\nhealthy_after = 2\nstop_command = ['halt', '${FATED_PROCESS}']\nlifetime_clock = 'monotonic'\n";
+    let resolved = plan(text);
+    let (pool, group) = node(&resolved, "pool");
+    let crate::spec::NodeKind::Group(kind) = &group.kind else { panic!("no group") };
+    let intensity = |limit, secs| Intensity { limit, window: Duration::from_secs(secs) };
+    assert_eq!((kind.strategy, kind.intensity), (Strategy::Rest, Some(intensity(3, 30))));
+    assert_eq!((group.fate.on_success, group.fate.on_failure), (Consequence::Restart, Consequence::Restart));
+    assert_eq!((group.restart.delay, group.restart.delay_max), (Duration::from_secs(60), Duration::from_secs(60)));
+    assert_eq!(group.restart.intensity, intensity(5, 30), "what is written is for its members");
+    let step = process(&resolved, "pool/step");
+    assert_eq!((&step.ready, step.start_timeout), (&Readiness::Exited, Limit::Never));
+    assert_eq!(node(&resolved, "pool/step").1.fate.on_success, Consequence::Ignore);
+    let (id, node) = node(&resolved, "web");
+    assert_eq!((node.restart.intensity, node.restart.healthy_after), (intensity(5, 60), Duration::from_secs(2)));
+    let web = node.process().unwrap();
+    let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    assert_eq!(web.ready, Readiness::Exec(words(&["test", "-e", "/home/me/up"])));
+    assert_eq!(web.stop_command, Some(words(&["halt", "web"])));
+    assert_eq!(
+        (web.watchdog, web.start_timeout),
+        (Some(Duration::from_secs(5)), Limit::After(Duration::from_secs(90)))
+    );
+    let told =
+        |id| resolved.deadlines.iter().filter(move |one| one.node == id).map(|one| (one.key, one.origin.clone()));
+    let line = |line| Origin::File { line };
+    let expected = [
+        ("stop_timeout", Origin::Default),
+        ("start_timeout", Origin::Default),
+        ("watchdog", line(14)),
+        ("restart_delay", Origin::Default),
+        ("restart_delay_max", Origin::Default),
+        ("restart_window", line(15)),
+        ("healthy_after", line(16)),
+    ];
+    assert_eq!(told(id).collect::<Vec<_>>(), expected);
+    assert!(told(pool).any(|told| told == ("restart_delay", line(5))));
+}
+
 /// Every way to be wrong, with its exact message and place.
 #[test]
 fn errors_say_what_and_where() {
     let with = |line: &str| format!("[process.worker]\ncommand = \"w\"\n{line}\n[queue.items]\n[group.pool]\n");
     let in_worker = [
         ("comand = 'x'", "3:1: unknown key `comand` in [process.worker]; did you mean `command`?"),
-        ("restart_limit = 3", "3:1: `restart_limit` in [process.worker] is not supported by this version of fated yet"),
+        ("user = 'me'", "3:1: `user` in [process.worker] is not supported by this version of fated yet"),
+        ("restart_limit = 10001", "3:17: `restart_limit` in [process.worker] is from 0 to 10000, not 10001"),
+        ("restart_window = 'infinity'", "3:18: `restart_window` in [process.worker] cannot be infinite"),
         (
-            "on_exit = 'restart'",
-            "3:11: `on_exit = \"restart\"` in [process.worker] is not supported by this version of fated yet",
+            "restart_delay = 2\nrestart_delay_max = '1s'",
+            "4:21: `restart_delay_max` in [process.worker] is 1s, less than `restart_delay`, 2s",
         ),
+        (
+            "lifetime_clock = 'boottime'",
+            "3:18: `lifetime_clock = \"boottime\"` in [process.worker] is not supported by this version of fated yet",
+        ),
+        (
+            "ready = 'notfy'",
+            "3:9: `ready` in [process.worker]: `notfy` is none of started, exited, notify, fd:N, tcp:HOST:PORT, exec:COMMAND; did you mean `notify`?",
+        ),
+        ("ready = 'fd:2'", "3:9: `ready` in [process.worker]: the N of fd:N is from 3 to 1023, not `2`"),
+        ("ready = 'exec:test ${NOPE}'", "3:9: the variable `NOPE` is not set, in the `ready` of `worker`"),
+        ("stop_command = []", "3:16: `stop_command` in [process.worker] is empty"),
+        ("strategy = 'all'", "3:1: unknown key `strategy` in [process.worker]"),
         (
             "stdout = { file = 'x' }",
             "3:10: a table as `stdout` in [process.worker] is not supported by this version of fated yet",
         ),
         (
             "on_exit = 'ignor'",
-            "3:11: `on_exit` in [process.worker] is one of \"end\", \"ignore\", not `ignor`; did you mean `ignore`?",
+            "3:11: `on_exit` in [process.worker] is one of \"end\", \"ignore\", \"restart\", not `ignor`; did you mean `ignore`?",
         ),
         (
             "stop_signal = 'SIGTREM'",

@@ -8,13 +8,15 @@ use toml::de::DeTable;
 
 use crate::config::diagnostic::{Diagnostic, Diagnostics, Source, quoted};
 use crate::config::keys::Scope;
+use crate::config::ready::WrittenReady;
+use crate::config::rebirth::WrittenRestart;
 use crate::config::section::{At, Section};
 use crate::config::size::Size;
 use crate::config::variables::Variable;
 use crate::config::words::{Delivery, InputWord, OutputWord, Usage};
 use crate::name::Name;
 use crate::signal::Signal;
-use crate::spec::{Consequence, INSTANCES_MAX, Leftovers, PIPE_MESSAGE_MAX, QueueSpec, Transport};
+use crate::spec::{Consequence, INSTANCES_MAX, Leftovers, LifetimeClock, PIPE_MESSAGE_MAX, QueueSpec, Transport};
 use crate::time::Limit;
 
 const CAPACITY: u64 = 1 << 20;
@@ -46,6 +48,7 @@ pub(super) struct Written {
     pub stop_timeout: Option<At<Limit>>,
     pub on_success: Option<Consequence>,
     pub on_failure: Option<Consequence>,
+    pub restart: WrittenRestart,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +70,11 @@ pub(super) struct WrittenProcess {
     /// The outer `None`: not written.
     pub parent_death_signal: Option<Option<Signal>>,
     pub leftovers: Option<Leftovers>,
+    pub ready: Option<At<WrittenReady>>,
+    pub start_timeout: Option<At<Limit>>,
+    pub watchdog: Option<At<Limit>>,
+    /// With `${VAR}` still in it; not empty where it is written.
+    pub stop_command: Vec<At<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -142,7 +150,8 @@ fn read_tree(table: &DeTable<'_>, source: &Source, errors: &mut Diagnostics) -> 
         .map(|(name, table)| {
             let label = name.value.to_string();
             let mut section = Section::new(Scope::Group, &label, table, source, errors);
-            read_node(&mut section, name)
+            let restart = WrittenRestart::of_group(&mut section);
+            read_node(&mut section, name, restart)
         })
         .collect();
     let processes = processes
@@ -158,7 +167,7 @@ fn read_tree(table: &DeTable<'_>, source: &Source, errors: &mut Diagnostics) -> 
     TreeFile { source, name, lifetime, stop_timeout, die_with_parent, env, env_file, groups, processes, queues }
 }
 
-fn read_node(section: &mut Section<'_, '_>, name: At<Name>) -> Written {
+fn read_node(section: &mut Section<'_, '_>, name: At<Name>, restart: WrittenRestart) -> Written {
     let on_exit = section.word::<Consequence>("on_exit").map(|word| word.value);
     let on_success = section.word::<Consequence>("on_success").map(|word| word.value);
     let on_failure = section.word::<Consequence>("on_failure").map(|word| word.value);
@@ -170,13 +179,17 @@ fn read_node(section: &mut Section<'_, '_>, name: At<Name>) -> Written {
         stop_timeout: section.limit("stop_timeout"),
         on_success: on_success.or(on_exit),
         on_failure: on_failure.or(on_exit),
+        restart,
     }
 }
 
 /// `None` where there is no command to run; the errors say why.
 fn read_process(section: &mut Section<'_, '_>, name: At<Name>) -> Option<WrittenProcess> {
     let at = name.at;
-    let node = read_node(section, name);
+    let restart = WrittenRestart::of_process(section);
+    let node = read_node(section, name, restart);
+    // There is one clock: the word is checked, and says no more.
+    let _: Option<At<LifetimeClock>> = section.word("lifetime_clock");
     let command = section.command("command");
     let process = WrittenProcess {
         node,
@@ -195,6 +208,10 @@ fn read_process(section: &mut Section<'_, '_>, name: At<Name>) -> Option<Written
         stop_signal: section.signal("stop_signal"),
         parent_death_signal: section.signal_or_none("parent_death_signal"),
         leftovers: section.word("leftovers").map(|word| word.value),
+        ready: WrittenReady::read(section),
+        start_timeout: section.limit("start_timeout"),
+        watchdog: section.limit("watchdog"),
+        stop_command: section.command("stop_command").unwrap_or_default(),
     };
     if section.lacks("command") {
         let place = section.place();

@@ -1,6 +1,6 @@
 //! The values of the tree file (and of the options) that are one word of a few.
 
-use crate::spec::{Consequence, Input, Leftovers, Output, Transport};
+use crate::spec::{Consequence, Input, Leftovers, LifetimeClock, Output, Transport};
 
 /// A type whose values are written as one word of a few.
 pub trait Word: Copy + 'static {
@@ -53,8 +53,14 @@ impl Word for Transport {
 }
 
 impl Word for Consequence {
-    const WORDS: &'static [(&'static str, Self)] = &[("end", Self::End), ("ignore", Self::Ignore)];
-    const LATER: &'static [&'static str] = &["restart"];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("end", Self::End), ("ignore", Self::Ignore), ("restart", Self::Restart)];
+    const LATER: &'static [&'static str] = &[];
+}
+
+impl Word for LifetimeClock {
+    const WORDS: &'static [(&'static str, Self)] = &[("monotonic", Self::Monotonic)];
+    const LATER: &'static [&'static str] = &["boottime"];
 }
 
 impl Word for Leftovers {

@@ -7,8 +7,10 @@ use crate::config::resolve::{Deadline, Origin, Resolved};
 use crate::config::size::Size;
 use crate::name::NodeId;
 use crate::spec::{
-    Consequence, Input, Leftovers, NodeKind, NodeSpec, Output, ProcessSpec, QueueEnd, QueueSpec, Transport, TreeSpec,
+    Consequence, Input, Intensity, Leftovers, NodeKind, NodeSpec, Output, ProcessSpec, QueueEnd, QueueSpec, Readiness,
+    Strategy, Transport, TreeSpec,
 };
+use crate::time::Limit;
 
 /// The plan of one file.
 pub struct Check<'a> {
@@ -65,6 +67,20 @@ fn node(f: &mut fmt::Formatter<'_>, spec: &TreeSpec, id: NodeId, deadlines: &[De
             format_args!("success {}, failure {}", word(fate.on_success), word(fate.on_failure)),
         )?;
     }
+    if let NodeKind::Group(group) = &node.kind {
+        match group.strategy {
+            Strategy::One => {}
+            Strategy::Rest => field(f, depth + 1, "strategy", "rest")?,
+            Strategy::All => field(f, depth + 1, "strategy", "all")?,
+        }
+        if let Some(Intensity { limit, window }) = group.intensity {
+            let window = Limit::After(window);
+            field(f, depth + 1, "restart_limit", format_args!("{limit} in {window} for all members together"))?;
+        }
+    }
+    if [node.fate.on_success, node.fate.on_failure].contains(&Consequence::Restart) && node.parent.is_some() {
+        field(f, depth + 1, "restarts", format_args!("at most {} in the window", node.restart.intensity.limit))?;
+    }
     for Deadline { key, value, origin, .. } in deadlines {
         field(f, depth + 1, key, format_args!("{value} ({})", OriginText(origin)))?;
     }
@@ -77,6 +93,17 @@ fn node(f: &mut fmt::Formatter<'_>, spec: &TreeSpec, id: NodeId, deadlines: &[De
 /// What of a process is not as it is by default, and its queues.
 fn details(f: &mut fmt::Formatter<'_>, spec: &TreeSpec, process: &ProcessSpec, depth: usize) -> fmt::Result {
     field(f, depth, "stop_signal", process.stop.signal)?;
+    if let Some(command) = &process.stop_command {
+        field(f, depth, "stop_command", joined(command))?;
+    }
+    match &process.ready {
+        Readiness::Started => {}
+        Readiness::Exited => field(f, depth, "ready", "exited")?,
+        Readiness::Notify => field(f, depth, "ready", "notify")?,
+        Readiness::Descriptor(number) => field(f, depth, "ready", format_args!("fd:{number}"))?,
+        Readiness::Tcp(address) => field(f, depth, "ready", format_args!("tcp:{address}"))?,
+        Readiness::Exec(command) => field(f, depth, "ready", format_args!("exec:{}", joined(command)))?,
+    }
     for (name, end, number) in queue_ends(spec, process) {
         field(f, depth, "queue", format_args!("{end} {name} (descriptor {number})"))?;
     }
@@ -142,7 +169,11 @@ fn depth(spec: &TreeSpec, node: &NodeSpec) -> usize {
 
 /// The command as a shell would take it, on one line.
 fn command(process: &ProcessSpec) -> String {
-    let words: Vec<String> = process.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    joined(&process.command)
+}
+
+fn joined(command: &[std::ffi::OsString]) -> String {
+    let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     visible(&shell_words::join(words))
 }
 
