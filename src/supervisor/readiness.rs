@@ -74,7 +74,7 @@ impl Supervisor {
                 }
             }),
             Notice::WatchdogTrigger => self.trigger(inc, now),
-            Notice::WatchdogInterval(every) => self.change_life(inc, |life| set_interval(life, every, now)),
+            Notice::WatchdogInterval(every) => self.set_interval(inc, every, now),
             Notice::ExtendTimeout(span) => self.extend(inc, now + span),
         }
     }
@@ -161,6 +161,16 @@ impl Supervisor {
         }
     }
 
+    /// The interval from now on; zero ends the watch. The silence counts anew, where it counts already.
+    fn set_interval(&mut self, inc: Incarnation, every: Duration, now: Monotonic) {
+        let is_step = self.process_spec(inc.node).is_some_and(|process| process.ready == Readiness::Exited);
+        let runs = matches!(self.process_of(inc), Some(ProcessState::Running { .. }));
+        self.change_life(inc, |life| {
+            let armed = life.ready || (is_step && runs);
+            life.watchdog = (!every.is_zero()).then(|| Watchdog { every, until: armed.then_some(now + every) });
+        });
+    }
+
     /// Changes the life of a process whose main process runs.
     fn change_life(&mut self, inc: Incarnation, change: impl FnOnce(&mut Life)) {
         if let Some(ProcessState::Starting { life } | ProcessState::Running { life }) = self.process_of(inc) {
@@ -173,10 +183,4 @@ fn arm(watchdog: &mut Option<Watchdog>, now: Monotonic) {
     if let Some(watchdog) = watchdog {
         watchdog.until = Some(now + watchdog.every);
     }
-}
-
-/// The interval from now on; zero ends the watch. One that is armed begins anew.
-fn set_interval(life: &mut Life, every: Duration, now: Monotonic) {
-    let armed = life.ready || life.watchdog.is_some_and(|watchdog| watchdog.until.is_some());
-    life.watchdog = (!every.is_zero()).then(|| Watchdog { every, until: armed.then_some(now + every) });
 }

@@ -2,7 +2,7 @@
 
 use fated::exit::{ExitStatus, Verdict};
 use fated::signal::Signal;
-use fated::spec::{Consequence, Leftovers, NodeKind, TreeSpec};
+use fated::spec::{Consequence, Leftovers, NodeKind, Readiness, Strategy, TreeSpec};
 use fated::supervisor::command::{Command, Scope};
 use fated::supervisor::event::Event;
 use fated::time::{Duration, Limit, Monotonic};
@@ -41,10 +41,25 @@ pub enum Fault {
     IgnoreFailures,
     IgnoreNothing,
     AllAutostart,
+    RestartOneTooMany,
+    RestartOneTooFew,
+    ShortenDelay,
+    ForgetWindow,
+    ForgetSharedLimit,
+    TakeAllAlong,
+    TakeNobodyAlong,
+    ForgetReadiness,
+    ForgetStartTimeout,
+    ForgetWatchdog,
+    DropAwaitReady,
+    DropStopCommand,
+    DropRenewQueue,
+    NeverHealthy,
+    HearNothing,
 }
 
 impl Fault {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 47] = [
         Self::DropStart,
         Self::DropStopSignal,
         Self::DropWake,
@@ -77,6 +92,21 @@ impl Fault {
         Self::IgnoreFailures,
         Self::IgnoreNothing,
         Self::AllAutostart,
+        Self::RestartOneTooMany,
+        Self::RestartOneTooFew,
+        Self::ShortenDelay,
+        Self::ForgetWindow,
+        Self::ForgetSharedLimit,
+        Self::TakeAllAlong,
+        Self::TakeNobodyAlong,
+        Self::ForgetReadiness,
+        Self::ForgetStartTimeout,
+        Self::ForgetWatchdog,
+        Self::DropAwaitReady,
+        Self::DropStopCommand,
+        Self::DropRenewQueue,
+        Self::NeverHealthy,
+        Self::HearNothing,
     ];
 
     /// Whether the laws see it without the shadow. They say what must never be, not what has to come.
@@ -103,7 +133,14 @@ impl Fault {
             | Self::MissLeftovers
             | Self::ForgetAfter
             | Self::ForgetStrays
-            | Self::ShorterStopTimeout => true,
+            | Self::ShorterStopTimeout
+            | Self::RestartOneTooMany
+            | Self::RestartOneTooFew
+            | Self::ShortenDelay
+            | Self::ForgetWindow
+            | Self::ForgetSharedLimit
+            | Self::TakeAllAlong
+            | Self::ForgetReadiness => true,
             Self::DropStopSignal
             | Self::DropWake
             | Self::DropRelease
@@ -113,7 +150,15 @@ impl Fault {
             | Self::ForgetLifetime
             | Self::IgnoreFailures
             | Self::IgnoreNothing
-            | Self::AllAutostart => false,
+            | Self::AllAutostart
+            | Self::TakeNobodyAlong
+            | Self::ForgetStartTimeout
+            | Self::ForgetWatchdog
+            | Self::DropAwaitReady
+            | Self::DropStopCommand
+            | Self::DropRenewQueue
+            | Self::NeverHealthy
+            | Self::HearNothing => false,
         }
     }
 
@@ -128,6 +173,9 @@ impl Fault {
             | (Self::DropFindStrays, Command::FindStrays)
             | (Self::DropKillStrays, Command::KillStrays)
             | (Self::DropCloseQueue, Command::CloseQueue { .. })
+            | (Self::DropAwaitReady, Command::AwaitReady { .. })
+            | (Self::DropStopCommand, Command::RunStopCommand { .. })
+            | (Self::DropRenewQueue, Command::RenewQueue { .. })
             | (Self::DropEnd, Command::End { .. }) => Vec::new(),
             (Self::DoubleStart, Command::Start { .. })
             | (Self::DoubleKill, Command::Kill { .. })
@@ -154,7 +202,9 @@ impl Fault {
     /// What the core hears of an event.
     pub fn event(self, event: Event) -> Option<Event> {
         match (self, event) {
-            (Self::LoseExit, Event::Exited { .. }) | (Self::LoseEmptied, Event::Emptied { .. }) => None,
+            (Self::LoseExit, Event::Exited { .. })
+            | (Self::LoseEmptied, Event::Emptied { .. })
+            | (Self::HearNothing, Event::Notified { .. }) => None,
             (Self::SeeSuccess, Event::Exited { inc, leftovers, .. }) => {
                 Some(Event::Exited { inc, status: ExitStatus::SUCCESS, leftovers })
             }
@@ -176,10 +226,26 @@ impl Fault {
                 Self::ForgetLifetime => node.lifetime = None,
                 Self::IgnoreFailures => node.fate.on_failure = Consequence::Ignore,
                 Self::IgnoreNothing => node.fate.on_success = Consequence::End,
+                Self::RestartOneTooMany => node.restart.intensity.limit += 1,
+                Self::RestartOneTooFew => {
+                    node.restart.intensity.limit = node.restart.intensity.limit.saturating_sub(1);
+                }
+                Self::ShortenDelay => {
+                    node.restart.delay /= 2;
+                    node.restart.delay_max /= 2;
+                }
+                Self::ForgetWindow => node.restart.intensity.window = Duration::ZERO,
+                Self::NeverHealthy => node.restart.healthy_after = Duration::MAX,
                 _ => {}
             }
             match (&mut node.kind, self) {
                 (NodeKind::Group(group), Self::ForgetBudget) => group.stop_budget = None,
+                (NodeKind::Group(group), Self::ForgetSharedLimit) => group.intensity = None,
+                (NodeKind::Group(group), Self::TakeAllAlong) => group.strategy = Strategy::All,
+                (NodeKind::Group(group), Self::TakeNobodyAlong) => group.strategy = Strategy::One,
+                (NodeKind::Process(process), Self::ForgetReadiness) => process.ready = Readiness::Started,
+                (NodeKind::Process(process), Self::ForgetStartTimeout) => process.start_timeout = Limit::Never,
+                (NodeKind::Process(process), Self::ForgetWatchdog) => process.watchdog = None,
                 (NodeKind::Process(process), Self::ShorterStopTimeout) => {
                     process.stop.timeout = process.stop.timeout.at_most(Duration::from_millis(999));
                 }

@@ -5,11 +5,11 @@
 //! due into what the shell would report.
 
 use fated::exit::ExitStatus;
-use fated::name::{Incarnation, NodeId};
+use fated::name::Incarnation;
 use fated::signal::Signal;
 use fated::start::{Errno, Stage, StartError};
 use fated::supervisor::command::{Command, Scope};
-use fated::supervisor::event::Event;
+use fated::supervisor::event::{Event, Notice};
 use fated::time::{Duration, Monotonic};
 
 use crate::rng::Rng;
@@ -22,7 +22,7 @@ const KILL_DELAYS: [u64; 12] = [0, 0, 0, 0, 1, 1, 1, 20, 20, 9_999, 10_000, 20_0
 pub struct Kernel {
     rng: Rng,
     queue: Vec<Scheduled>,
-    /// By node: a node has one life as long as nothing is restarted.
+    /// By node: its latest life. One that comes after another finds nothing of that left.
     procs: Vec<Option<Proc>>,
     strays: Vec<Body>,
     /// The core asked for strays and was told that there are some: it is told of the last one's end.
@@ -40,13 +40,16 @@ struct Scheduled {
 }
 
 enum Act {
-    Spawn(NodeId),
-    Started(NodeId),
-    FailStart(NodeId, StartError),
-    MainEnds(NodeId, ExitStatus),
-    LeftoversEnd(NodeId),
+    Spawn(Incarnation),
+    Started(Incarnation),
+    FailStart(Incarnation, StartError),
+    MainEnds(Incarnation, ExitStatus),
+    LeftoversEnd(Incarnation),
     StrayEnds(usize),
     AnswerStrays,
+    Say(Incarnation, Notice),
+    Ready(Incarnation),
+    EndStopCommand(Incarnation, bool),
     Outside(Event),
     EndEverything,
 }
@@ -118,18 +121,28 @@ impl Kernel {
         let earliest = (0..self.queue.len()).min_by_key(|index| (self.queue[*index].at, self.queue[*index].lot))?;
         let Scheduled { at, act, .. } = self.queue.swap_remove(earliest);
         match act {
-            Act::Spawn(id) => self.spawn(id, at),
-            Act::Started(id) => self.procs[id.index()].as_ref().map(|proc| Event::Started { inc: proc.inc }),
-            Act::FailStart(id, error) => {
-                let proc = self.procs[id.index()].as_mut().filter(|proc| proc.main.alive)?;
+            Act::Spawn(inc) => self.spawn(inc, at),
+            Act::Started(inc) => self.life(inc).map(|_| Event::Started { inc }),
+            Act::FailStart(inc, error) => {
+                let proc = self.life(inc).filter(|proc| proc.main.alive)?;
                 proc.main.alive = false;
-                Some(Event::StartFailed { inc: proc.inc, error })
+                Some(Event::StartFailed { inc, error })
             }
-            Act::MainEnds(id, status) => self.end_main(id, status, at),
-            Act::LeftoversEnd(id) => {
-                let proc = self.procs[id.index()].as_mut().filter(|proc| proc.left.alive && !proc.released)?;
+            Act::MainEnds(inc, status) => self.end_main(inc, status, at),
+            Act::LeftoversEnd(inc) => {
+                let proc = self.life(inc).filter(|proc| proc.left.alive && !proc.released)?;
                 proc.left.alive = false;
-                Some(Event::Emptied { inc: proc.inc })
+                Some(Event::Emptied { inc })
+            }
+            Act::Say(inc, notice) => {
+                let speaks =
+                    |proc: &&mut Proc| proc.spawned && (proc.main.alive || (proc.left.alive && !proc.released));
+                self.life(inc).filter(speaks).map(|_| Event::Notified { inc, notice })
+            }
+            Act::Ready(inc) => self.life(inc).filter(|proc| proc.main.alive).map(|_| Event::Ready { inc }),
+            Act::EndStopCommand(inc, success) => {
+                let lives = |proc: &&mut Proc| proc.main.alive || (proc.left.alive && !proc.released);
+                self.life(inc).filter(lives).map(|_| Event::StopCommandEnded { inc, success })
             }
             Act::StrayEnds(index) => {
                 self.strays[index].alive = false;
@@ -150,9 +163,9 @@ impl Kernel {
     pub fn carry_out(&mut self, command: &Command, now: Monotonic) {
         match command {
             Command::Start { inc } => self.start(*inc, now),
-            Command::Signal { inc, signal, scope } => self.signal(inc.node, *signal, *scope, now),
-            Command::Wake { inc, scope } => self.signal(inc.node, Signal::CONT, *scope, now),
-            Command::Kill { inc, scope } => self.kill(inc.node, *scope, now),
+            Command::Signal { inc, signal, scope } => self.signal(*inc, *signal, *scope, now),
+            Command::Wake { inc, scope } => self.signal(*inc, Signal::CONT, *scope, now),
+            Command::Kill { inc, scope } => self.kill(*inc, *scope, now),
             Command::FindStrays => {
                 let delay = self.delay(&[0, 0, 1, 20]);
                 self.schedule(now + delay, Act::AnswerStrays);
@@ -171,8 +184,14 @@ impl Kernel {
                     }
                 }
             }
-            Command::Release { inc } => self.release(inc.node, now),
-            Command::AwaitReady { .. } | Command::RunStopCommand { .. } => {}
+            Command::Release { inc } => self.release(*inc, now),
+            Command::AwaitReady { inc } => {
+                for _ in 0..self.rng.pick(&[0, 1, 1, 1, 2]) {
+                    let delay = self.delay(&REACTIONS);
+                    self.schedule(now + delay, Act::Ready(*inc));
+                }
+            }
+            Command::RunStopCommand { inc } => self.run_stop_command(*inc, now),
             Command::CloseQueue { .. }
             | Command::RenewQueue { .. }
             | Command::Suspend
@@ -188,66 +207,106 @@ impl Kernel {
         let (spawned, condemned, released) = (false, false, false);
         let proc = Proc { inc, main, left, leaves, spawned, hangs, fails, condemned, released, status };
         self.procs[inc.node.index()] = Some(proc);
+        self.plan_words(inc, now);
         let delay = self.delay(&[0, 0, 0, 1]);
         let stage = self.rng.pick(&Stage::ALL);
         if fails {
             let errno = self.rng.pick(&[Errno::NOENT, Errno::AGAIN, Errno(13), Errno::NOSYS]);
             let error = StartError { stage, errno, object: String::new() };
             let delay = delay + self.delay(&REACTIONS);
-            self.schedule(now + delay, Act::FailStart(inc.node, error));
+            self.schedule(now + delay, Act::FailStart(inc, error));
         }
         if !fails || stage > Stage::Clone {
-            self.schedule(now + delay, Act::Spawn(inc.node));
+            self.schedule(now + delay, Act::Spawn(inc));
         }
     }
 
-    fn spawn(&mut self, id: NodeId, now: Monotonic) -> Option<Event> {
-        let pid = 100 + id.0;
+    /// What it will say of itself while it lives.
+    fn plan_words(&mut self, inc: Incarnation, now: Monotonic) {
+        for _ in 0..self.rng.pick(&[0, 0, 1, 1, 2]) {
+            let delay = self.delay(&REACTIONS);
+            self.schedule(now + delay, Act::Say(inc, Notice::Ready));
+        }
+        for _ in 0..self.rng.pick(&[0, 0, 0, 1, 3]) {
+            let span = self.delay(&[0, 1, 500, 3_000, 12_000]);
+            let notice = match self.rng.below(12) {
+                0 => Notice::Reloading,
+                1 => Notice::Stopping,
+                2 => Notice::Status("fine".into()),
+                3 => Notice::MainPid(7),
+                4 => Notice::WatchdogTrigger,
+                5 => Notice::WatchdogInterval(span),
+                6 | 7 => Notice::ExtendTimeout(span),
+                _ => Notice::Watchdog,
+            };
+            let delay = self.delay(&[0, 1, 20, 400, 900, 1_500, 2_900, 10_000]);
+            self.schedule(now + delay, Act::Say(inc, notice));
+        }
+    }
+
+    /// It ends with success or not, and the process obeys it or not.
+    fn run_stop_command(&mut self, inc: Incarnation, now: Monotonic) {
+        let (delay, success) = (self.delay(&REACTIONS), self.rng.chance(60));
+        self.schedule(now + delay, Act::EndStopCommand(inc, success));
+        if self.rng.chance(50) {
+            let delay = self.delay(&REACTIONS);
+            self.schedule(now + delay, Act::MainEnds(inc, ExitStatus::SUCCESS));
+        }
+    }
+
+    /// The process in just this life.
+    fn life(&mut self, inc: Incarnation) -> Option<&mut Proc> {
+        self.procs[inc.node.index()].as_mut().filter(|proc| proc.inc == inc)
+    }
+
+    fn spawn(&mut self, inc: Incarnation, now: Monotonic) -> Option<Event> {
+        let pid = 100 + inc.node.0;
         let exec = self.delay(&[0, 0, 1, 20, 1_000]);
-        let proc = self.procs[id.index()].as_mut().filter(|proc| proc.main.alive)?;
+        let proc = self.life(inc).filter(|proc| proc.main.alive)?;
         proc.spawned = true;
-        let (inc, status, runs, life) = (proc.inc, proc.status, !proc.hangs && !proc.fails, proc.main.life);
+        let (status, runs, life) = (proc.status, !proc.hangs && !proc.fails, proc.main.life);
         let pending = proc.main.pending.take();
         if runs {
-            self.schedule(now + exec, Act::Started(id));
+            self.schedule(now + exec, Act::Started(inc));
             if let Some(life) = life {
-                self.schedule(now + life, Act::MainEnds(id, status));
+                self.schedule(now + life, Act::MainEnds(inc, status));
             }
         }
         match pending {
-            Some(Signal::KILL) => self.kill_main(id, now),
-            Some(signal) => self.signal(id, signal, Scope::Main, now),
+            Some(Signal::KILL) => self.kill_main(inc, now),
+            Some(signal) => self.signal(inc, signal, Scope::Main, now),
             None => {}
         }
         Some(Event::Spawned { inc, pid })
     }
 
-    fn end_main(&mut self, id: NodeId, status: ExitStatus, now: Monotonic) -> Option<Event> {
+    fn end_main(&mut self, inc: Incarnation, status: ExitStatus, now: Monotonic) -> Option<Event> {
+        self.life(inc).filter(|proc| proc.main.alive)?;
         if self.rng.chance(10) {
             let stray = self.body();
             self.add_stray(stray, now);
         }
-        let proc = self.procs[id.index()].as_mut().filter(|proc| proc.main.alive)?;
+        let proc = self.life(inc).filter(|proc| proc.main.alive)?;
         proc.main.alive = false;
         proc.left.alive = proc.leaves;
-        let (inc, leftovers, hangs) = (proc.inc, proc.leaves, proc.hangs);
+        let (leftovers, hangs) = (proc.leaves, proc.hangs);
         let own = if leftovers { proc.left.life } else { None };
         let killed = if leftovers && proc.condemned { proc.left.dies } else { None };
         for delay in own.into_iter().chain(killed) {
-            self.schedule(now + delay, Act::LeftoversEnd(id));
+            self.schedule(now + delay, Act::LeftoversEnd(inc));
         }
         if hangs {
             // The report pipe closes with its death.
-            self.schedule(now, Act::Started(id));
+            self.schedule(now, Act::Started(inc));
         }
         Some(Event::Exited { inc, status, leftovers })
     }
 
-    fn signal(&mut self, id: NodeId, signal: Signal, scope: Scope, now: Monotonic) {
+    fn signal(&mut self, inc: Incarnation, signal: Signal, scope: Scope, now: Monotonic) {
         let core_dumped = self.rng.chance(10);
         let by_signal = self.rng.chance(60);
         let code = self.rng.pick(&[0, 1, 3, 143]);
-        let Some(proc) = self.procs[id.index()].as_mut() else { return };
+        let Some(proc) = self.life(inc) else { return };
         if matches!(scope, Scope::Main | Scope::Group | Scope::Everything) {
             if !proc.spawned && signal != Signal::CONT && signal != Signal::STOP {
                 proc.main.pending = Some(signal);
@@ -255,41 +314,41 @@ impl Kernel {
                 let fatal = if signal == Signal::CONT { Signal::TERM } else { signal };
                 let signaled = ExitStatus::Signaled { signal: fatal, core_dumped };
                 let status = if by_signal { signaled } else { ExitStatus::Code(code) };
-                self.schedule(now + delay, Act::MainEnds(id, status));
+                self.schedule(now + delay, Act::MainEnds(inc, status));
             }
         }
         if matches!(scope, Scope::Leftovers | Scope::Group | Scope::Everything)
-            && let Some(proc) = self.procs[id.index()].as_mut()
+            && let Some(proc) = self.life(inc)
             && let Some(delay) = proc.left.take_signal(signal)
         {
-            self.schedule(now + delay, Act::LeftoversEnd(id));
+            self.schedule(now + delay, Act::LeftoversEnd(inc));
         }
     }
 
-    fn kill(&mut self, id: NodeId, scope: Scope, now: Monotonic) {
-        let Some(proc) = self.procs[id.index()].as_mut() else { return };
+    fn kill(&mut self, inc: Incarnation, scope: Scope, now: Monotonic) {
+        let Some(proc) = self.life(inc) else { return };
         if scope == Scope::Everything {
             proc.condemned = true;
             if let Some(delay) = proc.left.dies.filter(|_| proc.left.alive) {
-                self.schedule(now + delay, Act::LeftoversEnd(id));
+                self.schedule(now + delay, Act::LeftoversEnd(inc));
             }
         }
-        self.kill_main(id, now);
+        self.kill_main(inc, now);
     }
 
-    fn kill_main(&mut self, id: NodeId, now: Monotonic) {
-        let Some(proc) = self.procs[id.index()].as_mut() else { return };
+    fn kill_main(&mut self, inc: Incarnation, now: Monotonic) {
+        let Some(proc) = self.life(inc) else { return };
         if !proc.spawned {
             proc.main.pending = Some(Signal::KILL);
         } else if let Some(delay) = proc.main.dies {
             let status = ExitStatus::Signaled { signal: Signal::KILL, core_dumped: false };
-            self.schedule(now + delay, Act::MainEnds(id, status));
+            self.schedule(now + delay, Act::MainEnds(inc, status));
         }
     }
 
     /// What is left of a life becomes the tree's.
-    fn release(&mut self, id: NodeId, now: Monotonic) {
-        let Some(proc) = self.procs[id.index()].as_mut().filter(|proc| proc.left.alive) else { return };
+    fn release(&mut self, inc: Incarnation, now: Monotonic) {
+        let Some(proc) = self.life(inc).filter(|proc| proc.left.alive) else { return };
         proc.released = true;
         let stray = proc.left.clone();
         self.add_stray(stray, now);
@@ -315,11 +374,11 @@ impl Kernel {
         self.over = true;
         for index in 0..self.procs.len() {
             let Some(proc) = self.procs[index].as_mut() else { continue };
-            let id = proc.inc.node;
+            let inc = proc.inc;
             (proc.left.life, proc.left.dies) = (Some(Duration::ZERO), Some(Duration::ZERO));
             let status = ExitStatus::Signaled { signal: Signal::KILL, core_dumped: false };
-            self.schedule(now, Act::LeftoversEnd(id));
-            self.schedule(now, Act::MainEnds(id, status));
+            self.schedule(now, Act::LeftoversEnd(inc));
+            self.schedule(now, Act::MainEnds(inc, status));
         }
         for index in 0..self.strays.len() {
             self.schedule(now, Act::StrayEnds(index));

@@ -132,11 +132,13 @@ impl Shadow {
             (How::Exited { status, .. }, Door::Up) => {
                 let success = self.process(cause.node.index()).is_some_and(|process| process.is_success(*status));
                 match status {
+                    _ if success && cause.gave_up.is_some() => Verdict::Code(1),
                     ExitStatus::Code(0) if !success => Verdict::Code(1),
                     ExitStatus::Code(code) => Verdict::Code(*code),
                     ExitStatus::Signaled { signal, .. } => Verdict::Code(128 + signal.number() as u8),
                 }
             }
+            (How::AllEnded, Door::Up) if cause.gave_up.is_some() => Verdict::Code(1),
             (How::Requested { signal: Signal::TERM } | How::TieBroken(_) | How::AllEnded, Door::Up) => Verdict::Code(0),
             (How::Requested { signal }, Door::Up) => Verdict::Code(128 + signal.number() as u8),
         }

@@ -7,10 +7,13 @@ mod faults;
 mod kernel;
 mod last;
 mod laws;
+mod limits;
 mod plan;
+mod rebirth;
 mod rng;
 mod rules;
 mod shadow;
+mod words;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use fated::name::{Name, NodeId, QueueId};
 use fated::signal::Signal;
 use fated::spec::{
-    Consequence, Door, Fate, GroupSpec, Input, Leftovers, NodeKind, NodeSpec, Output, ProcessSpec, QueueSpec, QueueUse,
-    RestartPolicy, RunDoor, Session, StopPlan, Transport, TreeSpec,
+    Consequence, Door, Fate, GroupSpec, Input, Intensity, Leftovers, NodeKind, NodeSpec, Output, ProcessSpec,
+    QueueSpec, QueueUse, Readiness, RestartPolicy, RunDoor, Session, StopPlan, Strategy, Transport, TreeSpec,
 };
 use fated::time::{Duration, Limit};
 
@@ -25,6 +25,10 @@ const fn ms(millis: u64) -> Limit {
 
 const TIMEOUTS: [Limit; 7] = [Limit::AT_ONCE, ms(1), ms(20), ms(1_000), ms(3_000), ms(10_000), Limit::Never];
 const BUDGETS: [Limit; 6] = [Limit::AT_ONCE, ms(1), ms(20), ms(2_000), ms(15_000), Limit::Never];
+const WITH_RESTART: [Consequence; 5] =
+    [Consequence::End, Consequence::Ignore, Consequence::Ignore, Consequence::Restart, Consequence::Restart];
+const DELAYS: [u64; 5] = [0, 1, 20, 100, 1_000];
+const WINDOWS: [u64; 3] = [1_000, 5_000, 30_000];
 const LIFETIMES: [u64; 6] = [1, 20, 1_000, 3_000, 10_000, 15_000];
 
 /// A tree of at most `nodes_max` nodes below the root.
@@ -36,22 +40,26 @@ pub fn tree(rng: &mut Rng, nodes_max: usize) -> TreeSpec {
         false => Door::Up,
     };
     let root = group(rng);
-    let mut nodes = vec![node(rng, String::new(), None, root)];
+    let restarts = !run && rng.chance(60);
+    let mut nodes = vec![node(rng, String::new(), None, root, restarts)];
     let count = if run { nodes_max.min(1) } else { rng.below(nodes_max + 1) };
     for id in 1..=count {
         let parent = parent(rng, &nodes);
         let kind = match !run && rng.chance(30) {
             true => group(rng),
-            false => NodeKind::Process(Box::new(process(rng, queues))),
+            false => NodeKind::Process(Box::new(process(rng, queues, run))),
         };
-        nodes.push(node(rng, format!("n{id}"), Some(parent), kind));
+        nodes.push(node(rng, format!("n{id}"), Some(parent), kind, restarts));
     }
     for group in 1..nodes.len() {
         let empty = nodes.iter().all(|node| node.parent != Some(NodeId(group as u32)));
         if empty && nodes[group].process().is_none() && rng.chance(85) {
-            let kind = NodeKind::Process(Box::new(process(rng, queues)));
-            nodes.push(node(rng, format!("only{group}"), Some(NodeId(group as u32)), kind));
+            let kind = NodeKind::Process(Box::new(process(rng, queues, run)));
+            nodes.push(node(rng, format!("only{group}"), Some(NodeId(group as u32)), kind, restarts));
         }
+    }
+    if restarts {
+        leave_the_idle_alone(&mut nodes);
     }
     add_after(rng, &mut nodes);
     TreeSpec {
@@ -65,14 +73,56 @@ pub fn tree(rng: &mut Rng, nodes_max: usize) -> TreeSpec {
     }
 }
 
-fn node(rng: &mut Rng, path: String, parent: Option<NodeId>, kind: NodeKind) -> NodeSpec {
-    let fate = Fate { on_success: rng.pick(&CONSEQUENCES), on_failure: rng.pick(&CONSEQUENCES) };
+/// A group in which nothing runs ends in the instant in which it opens, in no particular order with others. Where there
+/// are restarts it decides nothing for others: what it would take along is not defined.
+fn leave_the_idle_alone(nodes: &mut [NodeSpec]) {
+    for group in 0..nodes.len() {
+        let runs = |id: usize| nodes[id].process().is_some_and(|process| process.autostart);
+        let is_group = nodes[group].process().is_none();
+        let busy = (0..nodes.len()).any(|id| runs(id) && ancestors(nodes, id).contains(&group));
+        if is_group && !busy {
+            nodes[group].fate = Fate { on_success: Consequence::Ignore, on_failure: Consequence::Ignore };
+        }
+    }
+}
+
+fn node(rng: &mut Rng, path: String, parent: Option<NodeId>, kind: NodeKind, restarts: bool) -> NodeSpec {
+    let words: &[Consequence] = if restarts { &WITH_RESTART } else { &CONSEQUENCES };
+    let fate = Fate { on_success: rng.pick(words), on_failure: rng.pick(words) };
     let lifetime = rng.chance(15).then(|| Duration::from_millis(rng.pick(&LIFETIMES)));
-    NodeSpec { path, parent, after: Vec::new(), fate, restart: RestartPolicy::default(), lifetime, kind }
+    NodeSpec { path, parent, after: Vec::new(), fate, restart: policy(rng), lifetime, kind }
 }
 
 fn group(rng: &mut Rng) -> NodeKind {
-    NodeKind::Group(GroupSpec { stop_budget: rng.chance(25).then(|| rng.pick(&BUDGETS)), ..GroupSpec::default() })
+    NodeKind::Group(GroupSpec {
+        stop_budget: rng.chance(25).then(|| rng.pick(&BUDGETS)),
+        strategy: rng.pick(&[Strategy::One, Strategy::One, Strategy::Rest, Strategy::All]),
+        intensity: rng.chance(25).then(|| intensity(rng)),
+    })
+}
+
+fn policy(rng: &mut Rng) -> RestartPolicy {
+    let delay = rng.pick(&DELAYS);
+    RestartPolicy {
+        delay: Duration::from_millis(delay),
+        delay_max: Duration::from_millis(delay * rng.pick(&[1, 3, 100])),
+        intensity: intensity(rng),
+        healthy_after: Duration::from_millis(rng.pick(&[1, 500, 10_000])),
+    }
+}
+
+fn intensity(rng: &mut Rng) -> Intensity {
+    Intensity { limit: rng.pick(&[0, 1, 1, 2, 3, 5]), window: Duration::from_millis(rng.pick(&WINDOWS)) }
+}
+
+fn ready(rng: &mut Rng) -> Readiness {
+    match rng.below(10) {
+        0 => Readiness::Exited,
+        1 | 2 => Readiness::Notify,
+        3 => Readiness::Descriptor(3),
+        4 => Readiness::Exec(vec![OsString::from("x")]),
+        _ => Readiness::Started,
+    }
 }
 
 fn parent(rng: &mut Rng, nodes: &[NodeSpec]) -> NodeId {
@@ -82,7 +132,7 @@ fn parent(rng: &mut Rng, nodes: &[NodeSpec]) -> NodeId {
     NodeId(rng.pick(&groups) as u32)
 }
 
-fn process(rng: &mut Rng, queues: usize) -> ProcessSpec {
+fn process(rng: &mut Rng, queues: usize, run: bool) -> ProcessSpec {
     let mut uses = Vec::new();
     for queue in 0..queues {
         let (put, get) = rng.pick(&[(true, false), (false, true), (true, true), (false, false), (false, false)]);
@@ -100,10 +150,10 @@ fn process(rng: &mut Rng, queues: usize) -> ProcessSpec {
         success: rng.pick(&[&[0][..], &[0], &[0, 3], &[3], &[]]).to_vec(),
         stop: StopPlan { signal: rng.pick(&STOP_SIGNALS), timeout: rng.pick(&TIMEOUTS) },
         parent_death_signal: Some(Signal::KILL),
-        ready: fated::spec::Readiness::Started,
-        start_timeout: fated::time::Limit::After(fated::spec::DEFAULT_START_TIMEOUT),
-        watchdog: None,
-        stop_command: None,
+        ready: if run { Readiness::Started } else { ready(rng) },
+        start_timeout: rng.pick(&[ms(1), ms(500), ms(3_000), Limit::Never]),
+        watchdog: (!run && rng.chance(12)).then(|| Duration::from_millis(rng.pick(&[1, 500, 3_000]))),
+        stop_command: (!run && rng.chance(12)).then(|| vec![OsString::from("stop")]),
         lifetime_clock: fated::spec::LifetimeClock::Monotonic,
         leftovers: rng.pick(&LEFTOVERS),
         stdin: Input::Null,

@@ -1,7 +1,7 @@
 //! The shadow's rules for what follows from what.
 
 use fated::name::{Incarnation, NodeId};
-use fated::spec::{Consequence, NodeKind, QueueEnd};
+use fated::spec::{Consequence, NodeKind, QueueEnd, Readiness};
 use fated::supervisor::command::Command;
 use fated::supervisor::record::How;
 use fated::time::Monotonic;
@@ -11,22 +11,44 @@ use crate::shadow::{Own, Phase, Shadow, Stop};
 /// What follows from what: each rule looks at all nodes and says whether it changed anything.
 impl Shadow {
     pub fn settle(&mut self, now: Monotonic) {
-        while self.end_groups(now) || self.draw_consequences(now) || self.stop_in_falls(now) || self.start(now) {}
+        while self.end_groups(now)
+            || self.draw_consequences(now)
+            || self.take_along(now)
+            || self.stop_in_falls(now)
+            || self.end_rounds()
+            || self.start(now)
+        {}
         self.close_queues();
         self.end_tree(now);
     }
 
-    /// A member whose end means the group's end lets it fall.
+    /// A member whose end means the group's end lets it fall; one that is to live again is counted.
     fn draw_consequences(&mut self, now: Monotonic) -> bool {
         for group in 0..self.nodes.len() {
             if self.process(group).is_some() || self.nodes[group].phase != Phase::Live {
                 continue;
             }
-            let arisen = self.members[group].iter().filter(|member| self.nodes[**member].arisen);
-            let first = arisen.filter_map(|member| self.fatal(*member)).min_by_key(|own| own.moment);
-            if let Some(own) = first {
-                self.fall(group, own, now);
-                return true;
+            let drawn = |member: &usize| {
+                let node = &self.nodes[*member];
+                let own = node.own.clone().filter(|_| node.arisen && node.again.is_none())?;
+                match self.meaning(*member, &own) {
+                    Consequence::End => Some((own.moment, *member, true)),
+                    Consequence::Restart => Some((own.moment, *member, false)),
+                    Consequence::Ignore => None,
+                }
+            };
+            match self.members[group].iter().filter_map(drawn).min() {
+                Some((_, member, true)) => {
+                    if let Some(own) = self.nodes[member].own.clone() {
+                        self.fall(group, own, now);
+                    }
+                    return true;
+                }
+                Some((_, member, false)) => {
+                    self.draw(member, self.nodes[member].since, now);
+                    return true;
+                }
+                None => {}
             }
         }
         false
@@ -34,10 +56,8 @@ impl Shadow {
 
     /// The own end of a member, if it means the group's end.
     fn fatal(&self, member: usize) -> Option<Own> {
-        let own = self.nodes[member].own.clone()?;
-        let fate = self.spec.nodes[member].fate;
-        let consequence = if own.success { fate.on_success } else { fate.on_failure };
-        (consequence == Consequence::End).then_some(own)
+        let own = self.nodes[member].own.clone().filter(|_| self.nodes[member].again.is_none())?;
+        (self.meaning(member, &own) == Consequence::End).then_some(own)
     }
 
     pub fn fall(&mut self, group: usize, own: Own, now: Monotonic) {
@@ -52,29 +72,31 @@ impl Shadow {
             match (&node.phase, self.process(*member)) {
                 (Phase::Live, None) => {
                     let own = self.pending(*member)?;
-                    let fate = self.spec.nodes[*member].fate;
-                    let consequence = if own.success { fate.on_success } else { fate.on_failure };
-                    (consequence == Consequence::End).then_some(own)
+                    (self.meaning(*member, &own) == Consequence::End).then_some(own)
                 }
                 (Phase::Live | Phase::Falling, _) => self.fatal(*member),
-                (Phase::Idle | Phase::Over, _) => None,
+                (Phase::Idle | Phase::Off(_) | Phase::Over, _) => None,
             }
         };
         self.members[group].iter().filter_map(member).min_by_key(|own| own.moment)
     }
 
-    fn begin_fall(&mut self, group: usize, own: Option<Own>, now: Monotonic) {
+    pub fn begin_fall(&mut self, group: usize, own: Option<Own>, now: Monotonic) {
         let budget = match &self.spec.nodes[group].kind {
             NodeKind::Group(spec) => spec.stop_budget.and_then(|budget| budget.from(now)),
             NodeKind::Process(_) => None,
         };
+        let healthy = self.spec.nodes[group].restart.healthy_after;
         let node = &mut self.nodes[group];
-        (node.phase, node.own, node.expires) = (Phase::Falling, own, budget);
+        if node.phase == Phase::Live && now - node.since >= healthy {
+            node.doublings = 0;
+        }
+        (node.phase, node.own, node.expires, node.round) = (Phase::Falling, own, budget, None);
         for index in 0..self.members[group].len() {
             let member = self.members[group][index];
             match (&self.nodes[member].phase, self.process(member).is_some()) {
-                (Phase::Idle, true) => self.over(member),
-                (Phase::Idle | Phase::Live, false) => self.begin_fall(member, None, now),
+                (Phase::Idle | Phase::Off(_), true) => self.over(member, now),
+                (Phase::Idle | Phase::Live | Phase::Off(_), false) => self.begin_fall(member, None, now),
                 (Phase::Live, true) | (Phase::Falling | Phase::Over, _) => {}
             }
         }
@@ -95,9 +117,9 @@ impl Shadow {
                     self.nodes[group].own = Some(self.own(true, group, How::AllEnded, now));
                 }
                 Phase::Falling => {}
-                Phase::Idle | Phase::Over => continue,
+                Phase::Idle | Phase::Off(_) | Phase::Over => continue,
             }
-            self.over(group);
+            self.over(group, now);
             return true;
         }
         false
@@ -109,7 +131,7 @@ impl Shadow {
         for id in (0..self.nodes.len()).rev() {
             let waits = self.process(id).is_some() && self.nodes[id].phase == Phase::Live;
             if waits && self.nodes[id].stop == Stop::No && self.falls_around(id) && !self.is_blocked(id) {
-                self.begin_stop(id, now);
+                self.begin_stop(id, None, now);
                 any = true;
             }
         }
@@ -117,7 +139,7 @@ impl Shadow {
     }
 
     fn falls_around(&self, id: usize) -> bool {
-        self.ancestors(id).any(|group| self.nodes[group].phase == Phase::Falling)
+        self.is_taken(id) || self.ancestors(id).any(|group| self.nodes[group].phase == Phase::Falling)
     }
 
     fn is_blocked(&self, id: usize) -> bool {
@@ -139,12 +161,15 @@ impl Shadow {
         }
     }
 
-    /// A node has been ready, or has ended.
+    /// A node is ready, or has ended for good.
     fn has_passed(&self, id: usize) -> bool {
         match (self.process(id), &self.nodes[id].phase) {
-            (_, Phase::Over) => true,
-            (Some(_), _) => self.nodes[id].ready,
-            (None, _) => !self.members[id].is_empty() && self.members[id].iter().all(|member| self.has_passed(*member)),
+            (_, Phase::Over) => !self.is_returning(id),
+            (_, Phase::Idle | Phase::Off(_)) => false,
+            (Some(_), Phase::Live | Phase::Falling) => self.nodes[id].ready && self.nodes[id].again.is_none(),
+            (None, Phase::Live | Phase::Falling) => {
+                !self.members[id].is_empty() && self.members[id].iter().all(|member| self.has_passed(*member))
+            }
         }
     }
 
@@ -154,37 +179,36 @@ impl Shadow {
         let (last, first): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(runs);
         for id in first.into_iter().chain(last) {
             let parent_lives = self.parent(id).is_none_or(|parent| self.nodes[parent].phase == Phase::Live);
-            if self.nodes[id].phase != Phase::Idle || !parent_lives {
+            if self.nodes[id].phase != Phase::Idle || !parent_lives || self.is_taken(id) {
                 continue;
             }
             if !self.spec.nodes[id].after.iter().all(|dependency| self.has_passed(dependency.index())) {
                 continue;
             }
             if self.process(id).is_some_and(|process| !process.autostart) {
-                self.over(id);
+                self.over(id, now);
                 return true;
             }
             if self.process(id).is_some() {
                 let inc = Incarnation { node: NodeId(id as u32), serial: 0 };
                 self.expected.push(Command::Start { inc });
             }
+            let process = self.process(id);
+            let awaited = process.filter(|process| process.ready != Readiness::Started);
+            let ready_by = awaited.and_then(|process| process.start_timeout.from(now));
+            let watchdog = process.and_then(|process| process.watchdog);
             let node = &mut self.nodes[id];
-            (node.phase, node.since) = (Phase::Live, now);
+            (node.phase, node.since, node.ready_by, node.watchdog) = (Phase::Live, now, ready_by, watchdog);
             node.expires = self.spec.nodes[id].lifetime.map(|lifetime| now + lifetime);
             return true;
         }
         false
     }
 
-    fn close_queues(&mut self) {
+    pub fn close_queues(&mut self) {
         for index in 0..self.spec.queues.len() {
             for end in [QueueEnd::Put, QueueEnd::Get] {
-                let may_use = |id: usize| {
-                    let mut uses = self.process(id).into_iter().flat_map(|process| &process.queues);
-                    let named = |put, get| if end == QueueEnd::Put { put } else { get };
-                    self.nodes[id].phase != Phase::Over
-                        && uses.any(|usage| usage.queue.index() == index && named(usage.put, usage.get))
-                };
+                let may_use = |id: usize| self.may_use(id, index, end == QueueEnd::Put);
                 if !self.closed.contains(&(index, end)) && !(0..self.nodes.len()).any(may_use) {
                     let queue = fated::name::QueueId(index as u32);
                     self.expected.push(Command::CloseQueue { queue, end });

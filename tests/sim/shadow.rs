@@ -14,9 +14,10 @@ use fated::supervisor::command::{Command, Scope};
 use fated::supervisor::event::{Event, Tie};
 use fated::supervisor::node::KILL_PATIENCE;
 use fated::supervisor::record::{Cause, How};
-use fated::time::{Limit, Monotonic};
+use fated::time::{Duration, Limit, Monotonic};
 
 use crate::last::End;
+use crate::rebirth::Round;
 
 pub struct Shadow {
     pub spec: TreeSpec,
@@ -31,6 +32,10 @@ pub struct Shadow {
     pub end: End,
     pub closed: Vec<(usize, QueueEnd)>,
     pub expected: Vec<Command>,
+    /// What the core says of the delays of restarts; each is looked at once.
+    pub told_delays: Vec<(NodeId, Duration)>,
+    /// The first thing that the core has said or not said and that cannot be.
+    pub wrong: Option<String>,
     /// Counts what happened, so that of two things in one instant the earlier is known.
     moment: u64,
 }
@@ -39,6 +44,8 @@ pub struct Shadow {
 pub enum Phase {
     Idle,
     Live,
+    /// Between two lives, until then or until its round is over.
+    Off(Option<Monotonic>),
     /// A group that ends.
     Falling,
     Over,
@@ -64,19 +71,71 @@ pub struct Node {
     pub own: Option<Own>,
     /// The own end takes effect one level up from now on.
     pub arisen: bool,
-    /// A process that has been ready or has ended.
+    /// It was decided that it lives again while something of it still lives: then, or with its round.
+    pub again: Option<Option<Monotonic>>,
+    /// Its program runs; it has been ready.
+    pub runs: bool,
     pub ready: bool,
+    pub ready_by: Option<Monotonic>,
+    pub watchdog: Option<Duration>,
+    pub silent_until: Option<Monotonic>,
     pub inc: Option<Incarnation>,
     pub since: Monotonic,
     /// Lifetime of what is live, budget of what falls.
     pub expires: Option<Monotonic>,
     pub main: Option<ExitStatus>,
     pub stop: Stop,
+    /// Its stop command runs.
+    pub by_command: bool,
     pub given_up: bool,
+    pub round: Option<Round>,
+    pub restarts: Vec<Monotonic>,
+    pub member_restarts: Vec<Monotonic>,
+    pub doublings: u32,
+}
+
+impl Node {
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Idle,
+            own: None,
+            arisen: false,
+            again: None,
+            runs: false,
+            ready: false,
+            ready_by: None,
+            watchdog: None,
+            silent_until: None,
+            inc: None,
+            since: Monotonic::ORIGIN,
+            expires: None,
+            main: None,
+            stop: Stop::No,
+            by_command: false,
+            given_up: false,
+            round: None,
+            restarts: Vec::new(),
+            member_restarts: Vec::new(),
+            doublings: 0,
+        }
+    }
+
+    /// Nothing of it lives: what belongs to a life is gone.
+    fn back_off(&mut self, until: Option<Monotonic>) {
+        let fresh = Self::new();
+        *self = Self {
+            phase: Phase::Off(until),
+            restarts: core::mem::take(&mut self.restarts),
+            member_restarts: core::mem::take(&mut self.member_restarts),
+            doublings: self.doublings,
+            ..fresh
+        };
+    }
 }
 
 impl Shadow {
-    pub fn new(spec: TreeSpec, now: Monotonic) -> Self {
+    /// The tree as it is before it begins: `settle` begins it.
+    pub fn new(spec: TreeSpec) -> Self {
         let count = spec.nodes.len();
         let (mut members, mut dependants) = (vec![Vec::new(); count], vec![Vec::new(); count]);
         for id in 0..count {
@@ -85,20 +144,8 @@ impl Shadow {
             }
             spec.nodes[id].after.iter().for_each(|dependency| dependants[dependency.index()].push(id));
         }
-        let node = |_| Node {
-            phase: Phase::Idle,
-            own: None,
-            arisen: false,
-            ready: false,
-            inc: None,
-            since: now,
-            expires: None,
-            main: None,
-            stop: Stop::No,
-            given_up: false,
-        };
-        let mut shadow = Self {
-            nodes: (0..count).map(node).collect(),
+        Self {
+            nodes: (0..count).map(|_| Node::new()).collect(),
             spec,
             members,
             dependants,
@@ -108,10 +155,10 @@ impl Shadow {
             end: End::NotYet,
             closed: Vec::new(),
             expected: Vec::new(),
+            told_delays: Vec::new(),
+            wrong: None,
             moment: 0,
-        };
-        shadow.settle(now);
-        shadow
+        }
     }
 
     pub fn take_expected(&mut self) -> Vec<Command> {
@@ -131,7 +178,7 @@ impl Shadow {
     }
 
     /// The node that is in just this life.
-    fn living(&self, inc: Incarnation) -> Option<usize> {
+    pub fn living(&self, inc: Incarnation) -> Option<usize> {
         let id = inc.node.index();
         let node = self.nodes.get(id)?;
         (node.phase == Phase::Live && node.inc == Some(inc)).then_some(id)
@@ -143,20 +190,17 @@ impl Shadow {
         }
         match event {
             Event::Spawned { .. } => {}
-            Event::Started { inc } => {
-                if let Some(id) = self.living(*inc) {
-                    let node = &mut self.nodes[id];
-                    node.ready |= node.stop == Stop::No && node.main.is_none();
-                }
-            }
+            Event::Started { inc } => self.on_started(*inc, now),
             Event::StartFailed { inc, error } => self.on_start_failed(*inc, error, now),
             Event::Exited { inc, status, leftovers } => self.on_exited(*inc, *status, *leftovers, now),
             Event::Emptied { inc } => {
                 if let Some(id) = self.living(*inc).filter(|id| self.nodes[*id].main.is_some()) {
-                    self.over(id);
+                    self.over(id, now);
                 }
             }
-            Event::Notified { .. } | Event::Ready { .. } | Event::StopCommandEnded { .. } => {}
+            Event::Notified { inc, notice } => self.on_notice(*inc, notice, now),
+            Event::Ready { inc } => self.on_probed(*inc, now),
+            Event::StopCommandEnded { inc, success } => self.on_stop_command_ended(*inc, *success),
             Event::Strays { any } => self.on_strays(*any, now),
             Event::Signal(signal) => self.on_signal(*signal, now),
             Event::TieBroken(tie) => self.on_tie(tie.clone(), now),
@@ -186,7 +230,15 @@ impl Shadow {
     fn deadline(&self, id: usize) -> Option<Monotonic> {
         let node = &self.nodes[id];
         match (&node.phase, &node.stop) {
+            (Phase::Live, Stop::No) if self.process(id).is_none() => {
+                let round = node.round.as_ref().and_then(|round| round.until);
+                [node.expires, round].into_iter().flatten().min()
+            }
+            (Phase::Live, Stop::No) if node.main.is_none() => {
+                [node.expires, node.ready_by, node.silent_until].into_iter().flatten().min()
+            }
             (Phase::Live | Phase::Falling, Stop::No) => node.expires,
+            (Phase::Off(until), _) => *until,
             (Phase::Live, Stop::Asked(until)) => *until,
             (Phase::Live, Stop::Killed(until)) => Some(*until),
             (Phase::Idle | Phase::Over | Phase::Falling, _) => None,
@@ -202,25 +254,45 @@ impl Shadow {
                     (0..self.nodes.len()).filter(|node| self.ancestors(*node).any(|group| group == id)).collect();
                 inside.into_iter().for_each(|process| self.kill(process, now));
             }
-            (Phase::Live, Stop::No) => {
-                let limit = self.spec.nodes[id].lifetime.unwrap_or_default();
-                let own = self.own(false, id, How::Lifetime { limit }, now);
-                if is_group {
-                    self.fall(id, own, now);
-                    self.stop_in_falls(now);
-                } else {
-                    self.nodes[id].own = Some(own);
-                    self.nodes[id].arisen = self.nodes[id].main.is_some();
-                    self.begin_stop(id, now);
+            (Phase::Off(_), _) => self.wake(id),
+            (Phase::Live, Stop::No) if is_group && !self.has_expired(id, now) => {
+                if let Some(round) = &mut self.nodes[id].round {
+                    round.until = None;
                 }
             }
+            (Phase::Live, Stop::No) if is_group => {
+                let limit = self.spec.nodes[id].lifetime.unwrap_or_default();
+                let own = self.own(false, id, How::Lifetime { limit }, now);
+                self.fall(id, own, now);
+                self.stop_in_falls(now);
+            }
+            (Phase::Live, Stop::No) => self.run_out(id, now),
             (Phase::Live, Stop::Asked(_)) => self.kill(id, now),
             (Phase::Live, Stop::Killed(_)) => {
                 self.nodes[id].given_up = true;
-                self.over(id);
+                self.over(id, now);
             }
             (Phase::Idle | Phase::Over, _) => {}
         }
+    }
+
+    fn has_expired(&self, id: usize, now: Monotonic) -> bool {
+        self.nodes[id].expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// A process has lived too long, was not ready in time, or kept silent: in this order.
+    fn run_out(&mut self, id: usize, now: Monotonic) {
+        let late = self.nodes[id].ready_by.is_some_and(|ready_by| ready_by <= now);
+        let how = if self.has_expired(id, now) {
+            How::Lifetime { limit: self.spec.nodes[id].lifetime.unwrap_or_default() }
+        } else if late {
+            How::StartTimeout { limit: self.process(id).map_or(Limit::Never, |process| process.start_timeout) }
+        } else {
+            return self.bark(id, self.nodes[id].watchdog.unwrap_or_default(), false, now);
+        };
+        self.nodes[id].own = Some(self.own(false, id, how, now));
+        self.nodes[id].arisen = self.nodes[id].main.is_some();
+        self.begin_stop(id, None, now);
     }
 
     fn on_start_failed(&mut self, inc: Incarnation, error: &StartError, now: Monotonic) {
@@ -228,7 +300,7 @@ impl Shadow {
         if self.nodes[id].stop == Stop::No {
             self.nodes[id].own = Some(self.own(false, id, How::StartFailed(error.clone()), now));
         }
-        self.over(id);
+        self.over(id, now);
     }
 
     fn on_exited(&mut self, inc: Incarnation, status: ExitStatus, leftovers: bool, now: Monotonic) {
@@ -245,13 +317,16 @@ impl Shadow {
             self.expected.push(Command::Release { inc });
         }
         if !leftovers || policy == Leftovers::Ignore {
-            self.over(id);
+            self.over(id, now);
             return;
         }
         match (asked, policy) {
             (Stop::No, Leftovers::Wait) => return,
-            (Stop::No, Leftovers::Stop | Leftovers::Ignore) => self.begin_stop(id, now),
-            (Stop::Asked(_), _) => self.ask(id),
+            (Stop::No, Leftovers::Stop | Leftovers::Ignore) => self.begin_stop(id, None, now),
+            (Stop::Asked(_), _) => {
+                self.nodes[id].by_command = false;
+                self.ask(id, None);
+            }
             (Stop::Killed(_), _) => {}
         }
         self.nodes[id].arisen = true;
@@ -325,12 +400,23 @@ impl Shadow {
         Own { success, cause: Cause { at: now, node: NodeId(id as u32), how, gave_up: None }, moment: self.moment }
     }
 
-    /// Nothing of the process is left, or it will never run.
-    pub fn over(&mut self, id: usize) {
+    /// Nothing of the node is left, or it will never run: it has ended, or backs off.
+    pub fn over(&mut self, id: usize, now: Monotonic) {
+        let is_group = self.process(id).is_none();
+        let inside = |node: &usize| *node == id || self.ancestors(*node).any(|above| above == id);
+        let given_up = (0..self.nodes.len()).filter(inside).any(|node| self.nodes[node].given_up);
+        // A group's age was looked at when its fall began.
+        let fell = is_group && self.nodes[id].phase == Phase::Falling;
+        let since = if fell { now } else { self.nodes[id].since };
+        if let Some(until) = self.comes_back(id, since, given_up, now) {
+            self.nodes[id].back_off(until);
+            return;
+        }
         let node = &mut self.nodes[id];
-        node.phase = Phase::Over;
-        node.ready = true;
-        node.arisen = true;
+        (node.phase, node.arisen) = (Phase::Over, true);
+        if node.again.take().is_some() {
+            node.own = None;
+        }
     }
 
     pub fn patience(&self, limit: Limit) -> Limit {
@@ -341,20 +427,28 @@ impl Shadow {
         }
     }
 
-    pub fn begin_stop(&mut self, id: usize, now: Monotonic) {
-        let Some(plan) = self.process(id).map(|process| process.stop) else { return };
+    /// Stops by the plan, or by another signal in the first step.
+    pub fn begin_stop(&mut self, id: usize, signal: Option<Signal>, now: Monotonic) {
+        let Some(process) = self.process(id) else { return };
+        let (plan, commanded) = (process.stop, process.stop_command.is_some());
         let limit = self.patience(plan.timeout);
         if limit == Limit::AT_ONCE {
             self.kill(id, now);
-        } else {
-            self.nodes[id].stop = Stop::Asked(limit.from(now));
-            self.ask(id);
+            return;
+        }
+        self.nodes[id].stop = Stop::Asked(limit.from(now));
+        match self.nodes[id].inc {
+            Some(inc) if commanded && signal.is_none() && self.nodes[id].runs && self.nodes[id].main.is_none() => {
+                self.nodes[id].by_command = true;
+                self.expected.push(Command::RunStopCommand { inc });
+            }
+            Some(_) | None => self.ask(id, signal),
         }
     }
 
-    fn ask(&mut self, id: usize) {
+    pub fn ask(&mut self, id: usize, signal: Option<Signal>) {
         let (Some(process), Some(inc)) = (self.process(id), self.nodes[id].inc) else { return };
-        let signal = self.stop_signal.unwrap_or(process.stop.signal);
+        let signal = signal.unwrap_or(self.stop_signal.unwrap_or(process.stop.signal));
         let group = matches!(&self.spec.door, Door::Run(run) if run.signal_group);
         let scope = match (self.nodes[id].main, group) {
             (Some(_), _) => Scope::Leftovers,

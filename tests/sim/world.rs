@@ -18,7 +18,7 @@ use crate::rng::Rng;
 use crate::shadow::Shadow;
 
 /// No tree of the plans here needs more.
-const STEPS_MAX: u32 = 5_000;
+const STEPS_MAX: u32 = 50_000;
 
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -50,6 +50,8 @@ struct World {
     kernel: Kernel,
     /// Commands that the shell has not carried out yet.
     pending: Vec<Command>,
+    /// What the core has said in this step.
+    said: Vec<Command>,
     past: Vec<Event>,
     /// The shell is late with timeouts by so much.
     lag: Duration,
@@ -75,10 +77,11 @@ impl World {
         let trace = if setup.trace { describe(&spec) } else { Vec::new() };
         Self {
             core: Supervisor::new(seen, setup.seed, now),
-            shadow: Shadow::new(spec.clone(), now),
+            shadow: Shadow::new(spec.clone()),
             laws: Laws::new(spec, lag),
             kernel,
             pending: Vec::new(),
+            said: Vec::new(),
             past: Vec::new(),
             lag,
             rng,
@@ -90,6 +93,10 @@ impl World {
     }
 
     fn live(&mut self) -> Result<(), String> {
+        self.listen();
+        if !self.setup.laws_alone {
+            self.shadow.settle(self.now);
+        }
         self.take_commands()?;
         while !self.over {
             self.run.steps += 1;
@@ -141,9 +148,6 @@ impl World {
     fn deliver(&mut self, event: Event) -> Result<(), String> {
         self.write(|| format!("> {event:?}"));
         self.laws.on_event(&event);
-        if !self.setup.laws_alone {
-            self.shadow.handle_event(&event, self.now);
-        }
         let heard = match self.setup.fault {
             Some(fault) => fault.event(event.clone()),
             None => Some(event.clone()),
@@ -151,7 +155,11 @@ impl World {
         if let Some(event) = heard {
             self.core.handle_event(event, self.now);
         }
-        if !matches!(event, Event::Signal(_) | Event::TieBroken(_) | Event::Stopped { .. }) {
+        self.listen();
+        if !self.setup.laws_alone {
+            self.shadow.handle_event(&event, self.now);
+        }
+        if !matches!(event, Event::Signal(_) | Event::TieBroken(_) | Event::Stopped { .. } | Event::Notified { .. }) {
             self.past.push(event);
         }
         self.take_commands()
@@ -161,25 +169,37 @@ impl World {
         self.write(|| "> timeout".into());
         let told = self.setup.fault.map_or(self.now, |fault| fault.now(self.now));
         self.core.handle_timeout(told);
-        // What a timeout brings about may be due at once: each round goes one level down.
-        for _ in 0..self.shadow.nodes.len() + 3 {
-            if self.core.poll_timeout().is_some_and(|deadline| deadline <= self.now) {
-                self.core.handle_timeout(self.now);
-            }
-            if self.setup.laws_alone {
-                continue;
-            }
-            if self.shadow.next_deadline().is_some_and(|deadline| deadline <= self.now) {
-                self.shadow.handle_timeout(self.now);
-            }
+        // What a timeout brings about may be due at once: each round goes one level down, or to the next restart.
+        const ROUNDS_MAX: u32 = 2_000;
+        let now = self.now;
+        let is_due = |deadline: Monotonic| deadline <= now;
+        let mut rounds = 0..ROUNDS_MAX;
+        while self.core.poll_timeout().is_some_and(is_due) && rounds.next().is_some() {
+            self.core.handle_timeout(self.now);
+        }
+        self.listen();
+        let mut rounds = 0..if self.setup.laws_alone { 0 } else { ROUNDS_MAX };
+        while self.shadow.next_deadline().is_some_and(is_due) && rounds.next().is_some() {
+            self.shadow.handle_timeout(self.now);
         }
         self.take_commands()
     }
 
+    /// Takes down what the core commands; the delays that it chose are not the shadow's to know.
+    fn listen(&mut self) {
+        while let Some(command) = self.core.poll_command() {
+            if let Command::Record(Record { what: What::Restarting { node, delay, .. }, .. }) = &command {
+                self.shadow.told_delays.push((*node, *delay));
+            }
+            self.said.push(command);
+        }
+    }
+
     /// Compares what the core commands with what it has to, and passes it on.
     fn take_commands(&mut self) -> Result<(), String> {
+        self.listen();
         let mut expected = self.shadow.take_expected();
-        while let Some(command) = self.core.poll_command() {
+        for command in core::mem::take(&mut self.said) {
             let commands = match self.setup.fault {
                 Some(fault) => fault.command(command),
                 None => vec![command],
@@ -189,6 +209,14 @@ impl World {
                 self.laws.on_command(&command, self.now, &self.kernel)?;
                 self.match_expected(&mut expected, &command)?;
                 self.pending.push(command);
+            }
+        }
+        if !self.setup.laws_alone {
+            if let Some(wrong) = self.shadow.wrong.take() {
+                return Err(wrong);
+            }
+            if let Some((node, _)) = self.shadow.told_delays.first() {
+                return Err(format!("{node:?} was not to be restarted"));
             }
         }
         match expected.first() {
