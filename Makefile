@@ -19,7 +19,7 @@ run: build ## the main job on real input: checksums of a large directory by a tr
 	FATED=$(RELEASE) examples/checksums/run.sh $(DIR)
 
 test: ## all tests: the core, the kernel side, and end to end with real processes
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 check: ## formatting, lints as errors, and the house rules
 	$(CARGO) fmt --check

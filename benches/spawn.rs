@@ -1,5 +1,5 @@
 //! What starting a process costs its supervisor: `Spawner::start` beside `std::process::Command` with `pre_exec`, which
-//! forks, in one run and in turns. Timed is the call alone; each process is followed to its end before the next.
+//! forks, in one run. Timed is the call alone; each process is followed to its end before the next.
 //!
 //! Exits with 1 if a target is missed.
 
@@ -20,8 +20,9 @@ const PROGRAM: &str = "/bin/true";
 const MANY: usize = 10_000;
 const LARGE: usize = 500 << 20;
 
-/// How many starts of a kind follow one another.
-const BATCH: usize = 20;
+/// Starts that are timed in each situation, and starts before them that are not.
+const STARTS: usize = 1_000;
+const WARM: usize = 100;
 
 /// Medians of one situation.
 struct Row {
@@ -98,18 +99,19 @@ impl Bench {
         Self { spawner: Spawner::new(fd::raise(pidfd::open_self().unwrap())), spec, null }
     }
 
-    fn measure(&self, rounds: usize) -> Row {
+    fn measure(&self, forks: usize) -> Row {
         let (mut start, mut running, mut command) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..rounds / BATCH {
-            // A fork makes the next writes to our memory slow, which is not to be charged to whoever comes after it.
+        // A fork makes the next writes to our memory slow, the more the more there is. One after the other instead of
+        // in turns, so that this is not charged to those who do not fork.
+        for _ in 0..WARM {
             self.start();
-            for _ in 0..BATCH {
-                let (called, told) = self.start();
-                start.push(called);
-                running.push(told);
-            }
-            command.extend((0..BATCH).map(|_| forked()));
         }
+        for _ in 0..STARTS {
+            let (called, told) = self.start();
+            start.push(called);
+            running.push(told);
+        }
+        command.extend((0..forks).map(|_| forked()));
         Row { start: median(start), running: median(running), command: median(command) }
     }
 

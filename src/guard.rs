@@ -25,11 +25,15 @@ const SCRATCH: usize = 64 * 1024;
 
 pub struct Guard {
     pub supervisor: OwnedFd,
+    /// Its number, to know what it sends us from what it is to get.
+    pub supervisor_pid: u32,
     pub launcher: Option<OwnedFd>,
     /// Where fated was in its foreground when it began.
     pub terminal: Option<OwnedFd>,
     /// Where the supervisor leaves its verdict as its last act.
     pub verdict: OwnedFd,
+    /// Signals that were ignored when fated was started.
+    pub ignored: Vec<Signal>,
 }
 
 /// Watches over the supervisor until it has ended; how fated ends.
@@ -46,13 +50,12 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
                 return Err(error);
             }
         };
-    let ignored = crate::sys::entry::ignored_at_entry();
     let mut launcher = guard.launcher.as_ref();
     loop {
         let watched = [Some(signals.as_fd()), Some(guard.supervisor.as_fd()), launcher.map(AsFd::as_fd)];
         let ready = readiness::poll_readable(watched, None)?;
         if ready[0] {
-            pass_signals_on(&signals, &guard, &ignored);
+            pass_signals_on(&signals, &guard);
         }
         if ready[2] {
             // The supervisor sees it too and stops the tree; a stopped one could not.
@@ -76,14 +79,16 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
     }
 }
 
-fn pass_signals_on(signals: &SignalFd, guard: &Guard, ignored: &[Signal]) {
+/// Passes on what is meant for the tree. A job-control stop as well: the supervisor stops us once the tree has stopped
+/// and the terminal is given back. If we stopped ourselves it would stop us a second time, perhaps after we were
+/// continued.
+fn pass_signals_on(signals: &SignalFd, guard: &Guard) {
     while let Ok(Some(received)) = signals.read() {
         let signal = received.signal;
-        if signal == Signal::CHLD || ignored.contains(&signal) {
-            continue;
+        let from_supervisor = received.pid == guard.supervisor_pid;
+        if signal != Signal::CHLD && !from_supervisor && !guard.ignored.contains(&signal) {
+            let _ = pidfd::send_signal(guard.supervisor.as_fd(), signal);
         }
-        // The supervisor answers a stop signal: it stops the tree first, and then us, so that no SIGCONT can come between.
-        let _ = pidfd::send_signal(guard.supervisor.as_fd(), signal);
     }
 }
 

@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use fated::cli::args::{Command, Parsed, QueueCommand, parse};
+use fated::cli::args::{Command, QueueCommand, parse};
 use fated::cli::check::check;
 use fated::cli::{launch, queue};
 use fated::exit::Verdict;
@@ -8,8 +8,8 @@ use fated::sys::{process, signalfd};
 
 fn main() {
     let command = match parse(std::env::args_os()) {
-        Parsed::Command(command) => command,
-        Parsed::Done(status) => process::exit_now(status),
+        Ok(command) => command,
+        Err(status) => process::exit_now(status),
     };
     let verdict = match command {
         Command::Run(args) => launch::run(args),

@@ -85,7 +85,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub preserve_status: bool,
     /// The command and its arguments; options of fated stand before it
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -176,25 +176,98 @@ fn leftovers() -> impl TypedValueParser<Value = Leftovers> {
     PossibleValuesParser::new(Leftovers::words()).try_map(|word| Leftovers::of(&word).ok_or("unknown word"))
 }
 
-/// What the command line comes to.
-#[derive(Debug)]
-pub enum Parsed {
-    Command(Command),
-    /// Help or version was asked for and is printed, or the usage was wrong and is explained: the exit status.
-    Done(u8),
-}
-
 /// The exit status of a wrong command line.
 const USAGE: u8 = 125;
 
 /// Reads the command line; `args` begins with the program's own name.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
-    match Cli::try_parse_from(args) {
-        Ok(cli) => Parsed::Command(cli.command),
-        Err(error) => {
-            // Where the message cannot be written there is nobody to tell.
-            let _ = error.print();
-            Parsed::Done(if error.use_stderr() { USAGE } else { 0 })
+///
+/// # Errors
+/// The exit status, where help or version was asked for and is printed, or the usage was wrong and is explained.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, u8> {
+    Cli::try_parse_from(args).map(|cli| cli.command).map_err(|error| {
+        // Where the message cannot be written there is nobody to tell.
+        let _ = error.print();
+        if error.use_stderr() { USAGE } else { 0 }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> RunArgs {
+        let args = ["fated", "run"].iter().chain(args).map(OsString::from);
+        match Cli::try_parse_from(args).map(|cli| cli.command) {
+            Ok(Command::Run(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_end_at_the_command() {
+        let words =
+            |args: &RunArgs| args.command.iter().map(|word| word.to_str().unwrap().to_owned()).collect::<Vec<_>>();
+        let args = run(&["-t", "5s", "-g", "ls", "-l", "-t", "1", "--", "--help"]);
+        assert_eq!(words(&args), ["ls", "-l", "-t", "1", "--", "--help"]);
+        assert_eq!((args.life.lifetime, args.group), (Some(Limit::After(crate::time::Duration::from_secs(5))), true));
+        assert_eq!(words(&run(&["--", "-x", "y"])), ["-x", "y"]);
+        assert_eq!(words(&run(&["--", "--", "y"])), ["--", "y"]);
+    }
+
+    #[test]
+    fn values_are_read() {
+        let args = run(&[
+            "-kinfinity",
+            "-sint",
+            "--signal-map",
+            "TERM:QUIT",
+            "--signal-map=HUP:0",
+            "--success=1,2",
+            "--success",
+            "0",
+            "--leftovers=wait",
+            "--die-with-parent",
+            "no",
+            "--watch-pid=7",
+            "--watch-fd=3",
+            "--watch-fd=4",
+            "-vv",
+            "x",
+        ]);
+        let life = args.life;
+        assert_eq!((life.stop_timeout, life.stop_signal), (Some(Limit::Never), Some(Signal::INT)));
+        let map = |from, to| SignalMap { from, to };
+        assert_eq!(life.signal_map, [map(Signal::TERM, Some(Signal::QUIT)), map(Signal::HUP, None)]);
+        assert_eq!((life.success, life.leftovers), (Some(vec![1, 2, 0]), Some(Leftovers::Wait)));
+        assert_eq!((life.die_with_parent, life.watch_pid, life.watch_fd), (Some(false), vec![7], vec![3, 4]));
+        assert_eq!((life.quiet, life.verbose), (0, 2));
+        let Ok(Command::Up(up)) =
+            parse(["fated", "up", "--only", "a,b", "-m", "all=1,web=2", "Procfile"].map(OsString::from))
+        else {
+            panic!("no up");
+        };
+        assert_eq!((up.only.join(" "), up.instances), ("a b".into(), vec![("all".into(), 1), ("web".into(), 2)]));
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for args in [
+            &["-t", "-5", "x"][..],
+            &["--signal-map", "KILL:TERM", "x"],
+            &["--signal-map", "TERM", "x"],
+            &["--success", "256", "x"],
+            &["--watch-pid", "0", "x"],
+            &["--watch-fd", "-1", "x"],
+            &["-q", "-v", "x"],
+            &["--die-with-parent", "maybe", "x"],
+        ] {
+            assert!(Cli::try_parse_from(["fated", "run"].iter().chain(args)).is_err(), "{args:?}");
         }
     }
 }

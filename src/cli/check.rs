@@ -9,6 +9,8 @@ use crate::config::keys;
 use crate::config::resolve::Overrides;
 use crate::exit::Verdict;
 use crate::render::check::Check;
+use crate::spec::{QueueSpec, Transport};
+use crate::sys::socket;
 
 /// Checks every file, or explains a key; plans and explanations go to `out`, errors and warnings to `err`.
 ///
@@ -39,11 +41,21 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::
                 if index > 0 {
                     writeln!(out)?;
                 }
-                write!(out, "{}", Check { file: &path.to_string_lossy(), resolved: &resolved })?;
+                let granted = resolved.spec.queues.iter().map(granted).collect::<Vec<_>>();
+                write!(out, "{}", Check { file: &path.to_string_lossy(), resolved: &resolved, granted: &granted })?;
             }
         }
     }
     Ok(verdict)
+}
+
+/// What the kernel makes of a queue's capacity for this user, found out by asking it for one.
+fn granted(queue: &QueueSpec) -> Option<u64> {
+    let ends = match queue.transport {
+        Transport::Seqpacket => socket::queue_seqpacket(queue.capacity),
+        Transport::Pipe => socket::queue_pipe(queue.capacity),
+    };
+    ends.ok().map(|ends| ends.capacity)
 }
 
 fn failed(errors: &Diagnostics, err: &mut dyn Write) -> io::Result<Verdict> {

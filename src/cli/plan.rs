@@ -135,8 +135,8 @@ pub fn default_file(directory: &Path) -> Result<PathBuf, Diagnostics> {
 /// It cannot be read, or something is wrong in it.
 pub fn of_file(path: &Path, entry: Entry, overrides: &Overrides) -> Result<Resolved, Diagnostics> {
     let shown = path.to_string_lossy();
-    let text = read_text(path, &shown)?;
     let full = entry.directory.join(path);
+    let text = read_text(&full, &shown)?;
     let directory = full.parent().unwrap_or(Path::new("/")).to_path_buf();
     let is_tree_file = path.extension().is_some_and(|extension| extension == "toml");
     let file = if is_tree_file {

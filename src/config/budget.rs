@@ -54,8 +54,8 @@ pub(super) fn fit(
     let groups = || (0..units.list.len()).rev().filter(|unit| present[*unit] && units.list[*unit].process().is_none());
     // From the inside out: what an inner budget has shortened, an outer one can only shorten further.
     for group in groups() {
-        let walk = Walk::new(units, order, asked, present, &budgets.limits, group);
         let Some(Limit::After(budget)) = asked[group].limit() else { continue };
+        let walk = Walk::new(units, order, asked, present, &budgets.limits, group);
         match walk.shorten(budget) {
             Ok(None) => {}
             Ok(Some(longest)) => {

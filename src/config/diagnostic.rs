@@ -201,7 +201,8 @@ impl Source {
 
 /// The candidate that was probably meant, if one is near.
 pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const NEAR: f64 = 0.7;
+    // Two thirds: a swap in a word of three letters is near.
+    const NEAR: f64 = 0.66;
     // Longer than any name or key: nothing is near, and the comparison costs the product of both lengths.
     if written.len() > QUOTE_MAX {
         return None;
@@ -219,9 +220,14 @@ pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>)
 
 /// A piece of the user's text in a message: in backquotes, on one line, not endless.
 pub fn quoted(text: &str) -> String {
+    format!("`{}`", shortened(text))
+}
+
+/// The same without the backquotes.
+pub fn shortened(text: &str) -> String {
     let short: String = text.chars().take(QUOTE_MAX).collect();
     let dots = if short.len() < text.len() { "..." } else { "" };
-    format!("`{}{dots}`", visible(&short))
+    visible(&short) + dots
 }
 
 /// The text with its control characters shown as escapes, so that no file can write to a terminal.

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 
 use crate::config::diagnostic::{Diagnostics, Source, quoted};
-use crate::config::section::check_variable;
+use crate::config::variables::check_variable;
 use crate::spec::EnvVar;
 
 /// The variables of one file, in its order; of two with the same name the later one counts.

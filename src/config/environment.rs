@@ -11,8 +11,9 @@ use std::sync::Arc;
 use crate::config::diagnostic::{Diagnostic, Diagnostics, nearest, quoted};
 use crate::config::env_file::EnvFile;
 use crate::config::expand::{ExpandError, Piece, expand, pieces};
-use crate::config::section::{At, Variable};
+use crate::config::section::At;
 use crate::config::tree_file::{TreeFile, WrittenProcess};
+use crate::config::variables::Variable;
 use crate::name::Name;
 use crate::spec::{Descriptor, EnvVar, ProcessSpec, QueueEnd, QueueSpec};
 
@@ -148,21 +149,22 @@ impl<'f> Bases<'f> {
     }
 
     /// The environment of one instance, its own variables filled in; `spec` has its queues already.
-    pub fn of_instance(
-        &self,
-        base: &'f Base,
+    pub fn of_instance<'b>(
+        &'b self,
+        base: &'b Base,
         process: &WrittenProcess,
         path: &str,
         spec: &ProcessSpec,
         queues: &[QueueSpec],
         errors: &mut Diagnostics,
-    ) -> Environment<'f> {
+    ) -> Environment<'b> {
         let fixed = [
             ("FATED_TREE", self.tree.to_string()),
             ("FATED_PROCESS", path.to_owned()),
             ("FATED_INSTANCE", spec.instance.to_string()),
         ];
-        let mut environment = Environment { base, own: Layers::default(), at_start: at_start(spec, queues) };
+        let mut environment =
+            Environment { base, below: None, own: Layers::default(), at_start: at_start(spec, queues) };
         environment.at_start.extend(fixed.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let in_files: HashSet<&OsStr> = process
             .env_files
@@ -171,12 +173,12 @@ impl<'f> Bases<'f> {
             .flat_map(|file| file.variables.iter().map(|(name, _)| name.as_os_str()))
             .collect();
         let deferred = self.deferred.iter().copied().filter(|one| !in_files.contains(OsStr::new(&one.name)));
-        for variable in deferred.chain(&process.env) {
-            let place = format!("the `env` of `{path}`");
-            if let Some(value) = environment.expand(self.file, &variable.value, &place, errors) {
-                environment.own.set(OsString::from(&variable.name), value);
-            }
-        }
+        // The tree's values see fated's environment, also where the process itself does not.
+        environment.below = Some(&self.full);
+        deferred.for_each(|variable| environment.set_expanded(self.file, variable, "the tree's `env`", errors));
+        environment.below = None;
+        let place = format!("the `env` of `{path}`");
+        process.env.iter().for_each(|variable| environment.set_expanded(self.file, variable, &place, errors));
         for (name, value) in fixed {
             environment.own.set(OsString::from(name), OsString::from(value));
         }
@@ -187,6 +189,8 @@ impl<'f> Bases<'f> {
 /// The environment of one instance.
 pub(super) struct Environment<'b> {
     base: &'b Base,
+    /// Where a variable is looked for last.
+    below: Option<&'b Base>,
     own: Layers,
     /// fated's variables whose values are known before the start.
     at_start: HashMap<String, String>,
@@ -203,7 +207,8 @@ impl Environment<'_> {
     ) -> Option<OsString> {
         let lookup = |name: &str| {
             let known = self.at_start.get(name).map(OsStr::new);
-            known.or_else(|| self.own.get(name)).or_else(|| self.base.get(name)).map(Cow::Borrowed)
+            let set = known.or_else(|| self.own.get(name)).or_else(|| self.base.get(name));
+            set.or_else(|| self.below?.get(name)).map(Cow::Borrowed)
         };
         match expand(&text.value, lookup) {
             Ok(expanded) => Some(expanded),
@@ -213,6 +218,12 @@ impl Environment<'_> {
                 errors.push_with(|| explain(file, &error, text.at, place, known));
                 None
             }
+        }
+    }
+
+    fn set_expanded(&mut self, file: &TreeFile, variable: &Variable, place: &str, errors: &mut Diagnostics) {
+        if let Some(value) = self.expand(file, &variable.value, place, errors) {
+            self.own.set(OsString::from(&variable.name), value);
         }
     }
 

@@ -16,6 +16,9 @@ pub mod run;
 pub mod section;
 mod selection;
 pub mod size;
+#[cfg(test)]
+mod tests;
 pub mod tree_file;
 mod units;
+pub mod variables;
 pub mod words;

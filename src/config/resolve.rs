@@ -11,18 +11,23 @@ use crate::config::order::Order;
 use crate::config::process::Maker;
 use crate::config::queues::Queues;
 use crate::config::selection::Selection;
+use crate::config::size::Size;
 use crate::config::tree_file::TreeFile;
 use crate::config::units::{UnitKind, Units};
 use crate::config::words::InputWord;
 use crate::name::{Name, NodeId};
 use crate::signal::Signal;
 use crate::spec::{
-    Consequence, DEFAULT_STOP_TIMEOUT, Door, EnvVar, Fate, GroupSpec, Leftovers, NodeKind, NodeSpec, StopPlan, TreeSpec,
+    Consequence, DEFAULT_STOP_TIMEOUT, Door, EnvVar, Fate, GroupSpec, Leftovers, NodeKind, NodeSpec, ProcessSpec,
+    StopPlan, TreeSpec,
 };
 use crate::time::{Duration, Limit};
 
 /// The most entries of `after` that a plan holds, all instances counted one by one.
 pub const AFTER_MAX: usize = 1_000_000;
+
+/// The most bytes of commands and own variables that the processes of a plan come to.
+pub const TEXT_MAX: usize = 64 << 20;
 
 /// What the plan needs from outside of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,9 +127,11 @@ pub fn resolve(file: &TreeFile, surroundings: &Surroundings, overrides: &Overrid
         first: Vec::new(),
         nodes: Vec::new(),
         deadlines: Vec::new(),
+        text: 0,
     };
-    build.nodes(&maker, &mut errors);
-    build.afters(&mut errors);
+    if build.nodes(&maker, &mut errors) {
+        build.afters(&mut errors);
+    }
     let Build { nodes, deadlines, .. } = build;
     let signal = overrides.stop_signal.unwrap_or(Signal::TERM);
     let timeout = asked[0].limit().unwrap_or(Limit::Never).at_most(DEFAULT_STOP_TIMEOUT);
@@ -197,10 +204,19 @@ struct Build<'a> {
     first: Vec<NodeId>,
     nodes: Vec<NodeSpec>,
     deadlines: Vec<Deadline>,
+    /// Bytes of commands and variables so far.
+    text: usize,
+}
+
+/// The bytes of a process's command and own variables.
+fn text_of(process: &ProcessSpec) -> usize {
+    let variables = process.own_env.iter().flat_map(|(name, value)| [name, value]);
+    process.command.iter().chain(variables).map(|text| text.len()).sum()
 }
 
 impl Build<'_> {
-    fn nodes(&mut self, maker: &Maker<'_>, errors: &mut Diagnostics) {
+    /// Makes the nodes of all units; whether all were made.
+    fn nodes(&mut self, maker: &Maker<'_>, errors: &mut Diagnostics) -> bool {
         let mut paths: HashMap<String, usize> = HashMap::new();
         let units = self.units;
         for (index, unit) in units.list.iter().enumerate() {
@@ -224,9 +240,17 @@ impl Build<'_> {
                 }
                 let stop_timeout = self.budgets.limits[index];
                 let spec = maker.process(process, &base, &unit.path, instance, stop_timeout, errors);
+                self.text += text_of(&spec);
+                if self.text > TEXT_MAX {
+                    let most = Size(TEXT_MAX as u64);
+                    let message = format!("the commands and variables of all processes come to more than {most}");
+                    errors.push_with(|| self.file.at(process.node.name.at, message));
+                    return false;
+                }
                 self.push(index, path, NodeKind::Process(Box::new(spec)));
             }
         }
+        true
     }
 
     fn push(&mut self, unit: usize, path: String, kind: NodeKind) {

@@ -4,13 +4,13 @@
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::config::diagnostic::{Diagnostics, Source, quoted, visible};
+use crate::config::diagnostic::{Diagnostics, Source, quoted, shortened, visible};
 use crate::config::keys::{self, Found, Scope};
 use crate::config::size::parse_size;
 use crate::config::words::Word;
 use crate::name::Name;
 use crate::signal::Signal;
-use crate::time::{Duration, Limit, parse_limit};
+use crate::time::{Duration, DurationError, Limit, parse_limit};
 
 const NOT_YET: &str = "is not supported by this version of fated yet";
 
@@ -33,8 +33,9 @@ pub struct Section<'t, 'e> {
     scope: Scope,
     name: &'e str,
     table: &'t DeTable<'t>,
-    source: &'e Source,
-    errors: &'e mut Diagnostics,
+    pub(super) source: &'e Source,
+    pub(super) errors: &'e mut Diagnostics,
+    has_unknown: bool,
 }
 
 impl<'t, 'e> Section<'t, 'e> {
@@ -46,7 +47,7 @@ impl<'t, 'e> Section<'t, 'e> {
         source: &'e Source,
         errors: &'e mut Diagnostics,
     ) -> Self {
-        let mut section = Self { scope, name, table, source, errors };
+        let mut section = Self { scope, name, table, source, errors, has_unknown: false };
         for (key, _) in section.table.iter() {
             section.check_key(key);
         }
@@ -60,10 +61,13 @@ impl<'t, 'e> Section<'t, 'e> {
         match keys::find(self.scope, name) {
             Found::Built(_) => {}
             Found::Later(_) => self.error(at, format!("{} in {place} {NOT_YET}", quoted(name))),
-            Found::Unknown => self.errors.push_with(|| {
-                let error = self.source.at(at, format!("unknown key {} in {place}", quoted(name)));
-                error.with_nearest(name, keys::names(self.scope))
-            }),
+            Found::Unknown => {
+                self.has_unknown = true;
+                self.errors.push_with(|| {
+                    let error = self.source.at(at, format!("unknown key {} in {place}", quoted(name)));
+                    error.with_nearest(name, keys::names(self.scope))
+                });
+            }
         }
     }
 
@@ -81,9 +85,9 @@ impl<'t, 'e> Section<'t, 'e> {
         self.errors.push_with(|| self.source.at(at, message));
     }
 
-    /// Whether the key is written, whatever its value.
-    pub fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+    /// Whether a key is not written, nor anything that may have been meant for it.
+    pub fn lacks(&self, key: &str) -> bool {
+        !self.has_unknown && !self.table.contains_key(key)
     }
 
     fn value(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
@@ -92,7 +96,7 @@ impl<'t, 'e> Section<'t, 'e> {
     }
 
     /// The value has a type that the key does not take.
-    fn wrong_type(&mut self, key: &str, value: &Spanned<DeValue<'_>>) {
+    pub(super) fn wrong_type(&mut self, key: &str, value: &Spanned<DeValue<'_>>) {
         let expected = match keys::find(self.scope, key) {
             Found::Built(known) | Found::Later(known) => known.value,
             Found::Unknown => "another type",
@@ -113,7 +117,7 @@ impl<'t, 'e> Section<'t, 'e> {
         }
     }
 
-    fn without_nul(&mut self, key: &str, text: &str, at: usize) -> Option<At<String>> {
+    pub(super) fn without_nul(&mut self, key: &str, text: &str, at: usize) -> Option<At<String>> {
         if text.contains('\0') {
             self.error(at, format!("`{key}` in {} cannot hold a NUL byte", self.place()));
             return None;
@@ -155,21 +159,14 @@ impl<'t, 'e> Section<'t, 'e> {
         let at = value.span().start;
         let limit = match value.get_ref() {
             DeValue::String(text) => parse_limit(text).map_err(|error| match error {
-                crate::time::DurationError::Syntax(text) => format!(
-                    "{} is no duration; write for example 250ms, 10s, 1.5h, 1min 30s, or infinity",
-                    quoted(&text)
-                ),
-                other => other.to_string(),
+                DurationError::Empty | DurationError::Negative => error.to_string(),
+                // As its own text, with what was written shortened and without control characters.
+                DurationError::Syntax(text) => DurationError::Syntax(shortened(&text)).to_string(),
             }),
-            DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
-                Ok(secs) if secs < 0 => Err("a duration cannot be negative".to_owned()),
-                Ok(secs) => Ok(u64::try_from(secs).map_or(Limit::Never, |secs| parse_seconds(&secs.to_string()))),
-                Err(_) => Ok(Limit::Never),
-            },
-            DeValue::Float(number) => match number.as_str().parse::<f64>().map(Duration::try_from_secs_f64) {
-                Ok(Ok(span)) => Ok(Limit::After(span)),
-                _ => Err(format!("{} is no duration", quoted(number.as_str()))),
-            },
+            DeValue::Integer(number) => {
+                seconds(i128::from_str_radix(number.as_str(), number.radix()).map(|n| n as f64))
+            }
+            DeValue::Float(number) => seconds(number.as_str().parse::<f64>()),
             _ => {
                 self.wrong_type(key, value);
                 return None;
@@ -187,17 +184,15 @@ impl<'t, 'e> Section<'t, 'e> {
     pub fn size(&mut self, key: &str) -> Option<At<u64>> {
         let value = self.value(key)?;
         let at = value.span().start;
-        let (size, text) = match value.get_ref() {
-            DeValue::String(text) => (parse_size(text), text),
-            DeValue::Integer(number) if number.radix() == 10 => {
-                (parse_size(number.as_str()), &std::borrow::Cow::Borrowed("the number"))
-            }
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.as_ref(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
             _ => {
                 self.wrong_type(key, value);
                 return None;
             }
         };
-        match size {
+        match parse_size(text) {
             Ok(size) => Some(At::new(size, at)),
             Err(error) => {
                 self.error(at, format!("`{key}` in {}: {} {error}", self.place(), quoted(text)));
@@ -249,7 +244,7 @@ impl<'t, 'e> Section<'t, 'e> {
         let text = match value.get_ref() {
             DeValue::String(text) => text,
             // `stdout = { file = ... }` is a form that is to come.
-            DeValue::Table(_) if !T::LATER.is_empty() => {
+            DeValue::Table(_) if T::TABLE_LATER => {
                 self.error(at, format!("a table as `{key}` in {} {NOT_YET}", self.place()));
                 return None;
             }
@@ -332,37 +327,8 @@ impl<'t, 'e> Section<'t, 'e> {
         entries
     }
 
-    /// Variables, in the order of the file.
-    pub fn variables(&mut self, key: &str) -> Vec<Variable> {
-        let mut variables = Vec::new();
-        for (name, value) in self.entries(key) {
-            let at = value.span().start;
-            if let Err(message) = check_variable(&name.value) {
-                self.error(name.at, message);
-                continue;
-            }
-            match value.get_ref() {
-                DeValue::String(text) => {
-                    let text = self.without_nul(key, text, at);
-                    variables.extend(text.map(|value| Variable { name: name.value, value }));
-                }
-                DeValue::Integer(number) => self.quote_it(&name.value, &number.to_string(), at),
-                DeValue::Float(number) => self.quote_it(&name.value, &number.to_string(), at),
-                DeValue::Boolean(flag) => self.quote_it(&name.value, &flag.to_string(), at),
-                DeValue::Datetime(date) => self.quote_it(&name.value, &date.to_string(), at),
-                DeValue::Array(_) | DeValue::Table(_) => self.wrong_type(key, value),
-            }
-        }
-        variables
-    }
-
-    fn quote_it(&mut self, name: &str, written: &str, at: usize) {
-        let message = format!("the value of {} in {} is not a string", quoted(name), self.place());
-        self.errors.push_with(|| self.source.at(at, message).with_help(format!("quote it: \"{written}\"")));
-    }
-
     /// The entries of a table, in the order of the file.
-    fn entries(&mut self, key: &str) -> Vec<(At<String>, &'t Spanned<DeValue<'t>>)> {
+    pub(super) fn entries(&mut self, key: &str) -> Vec<(At<String>, &'t Spanned<DeValue<'t>>)> {
         let Some(value) = self.value(key) else { return Vec::new() };
         match value.get_ref() {
             DeValue::Table(table) => in_order(table),
@@ -418,27 +384,6 @@ impl<'t, 'e> Section<'t, 'e> {
     }
 }
 
-/// A variable as written; its value with `${VAR}` still in it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Variable {
-    pub name: String,
-    pub value: At<String>,
-}
-
-/// Whether a text can name a variable that the user sets.
-///
-/// # Errors
-/// A message.
-pub fn check_variable(name: &str) -> Result<(), String> {
-    if name.is_empty() || name.contains(['=', '\0']) {
-        return Err(format!("{} cannot name a variable", quoted(name)));
-    }
-    if name.starts_with("FATED_") {
-        return Err(format!("{} is fated's own: variables that begin with FATED_ are set by fated", quoted(name)));
-    }
-    Ok(())
-}
-
 /// A table's entries in the order of the file (the parser keeps them by name).
 fn in_order<'t>(table: &'t DeTable<'t>) -> Vec<(At<String>, &'t Spanned<DeValue<'t>>)> {
     let mut entries: Vec<_> =
@@ -447,8 +392,15 @@ fn in_order<'t>(table: &'t DeTable<'t>) -> Vec<(At<String>, &'t Spanned<DeValue<
     entries
 }
 
-fn parse_seconds(digits: &str) -> Limit {
-    parse_limit(digits).unwrap_or(Limit::Never)
+/// A number of seconds; what is too large for a number is without end.
+fn seconds<E>(number: Result<f64, E>) -> Result<Limit, String> {
+    let number = number.unwrap_or(f64::INFINITY);
+    match Duration::try_from_secs_f64(number) {
+        Ok(span) => Ok(Limit::After(span)),
+        Err(_) if number > 0.0 => Ok(Limit::Never),
+        Err(_) if number < 0.0 => Err(DurationError::Negative.to_string()),
+        Err(_) => Err(format!("{number} is no duration")),
+    }
 }
 
 /// What a value is, with its article.

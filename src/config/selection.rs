@@ -98,7 +98,7 @@ impl Selection {
                 return;
             }
         }
-        if total == 0 {
+        if total == 0 && errors.is_empty() {
             errors.push_with(|| Diagnostic::whole(file.file(), "there is no process to run"));
         }
     }

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 
 use toml::de::DeTable;
 
-use crate::config::diagnostic::{Diagnostic, Diagnostics, Source};
+use crate::config::diagnostic::{Diagnostic, Diagnostics, Source, quoted};
 use crate::config::keys::Scope;
-use crate::config::section::{At, Section, Variable};
+use crate::config::section::{At, Section};
 use crate::config::size::Size;
+use crate::config::variables::Variable;
 use crate::config::words::{Delivery, InputWord, OutputWord, Usage};
 use crate::name::Name;
 use crate::signal::Signal;
@@ -86,6 +87,10 @@ impl TreeFile {
         let table = DeTable::parse(text).map_err(|error| {
             let message = error.message().replace('\n', " ");
             match error.span() {
+                Some(span) if message == "duplicate key" => {
+                    let key = text.get(span.clone()).unwrap_or_default();
+                    Diagnostics::from(source.at(span.start, format!("{} stands here twice", quoted(key))))
+                }
                 Some(span) => Diagnostics::from(source.at(span.start, message)),
                 None => Diagnostics::from(Diagnostic::whole(file, message)),
             }
@@ -191,7 +196,7 @@ fn read_process(section: &mut Section<'_, '_>, name: At<Name>) -> Option<Written
         parent_death_signal: section.signal_or_none("parent_death_signal"),
         leftovers: section.word("leftovers").map(|word| word.value),
     };
-    if !section.has("command") {
+    if section.lacks("command") {
         let place = section.place();
         section.error(at, format!("{place} has no `command`"));
     }

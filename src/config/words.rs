@@ -9,6 +9,9 @@ pub trait Word: Copy + 'static {
     /// Words of the interface that this version does not have yet.
     const LATER: &'static [&'static str];
 
+    /// Whether a table may stand in the word's place in a later version.
+    const TABLE_LATER: bool = false;
+
     /// The value of a word.
     fn of(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
@@ -93,6 +96,7 @@ impl Word for OutputWord {
     const WORDS: &'static [(&'static str, Self)] =
         &[("inherit", Self::Inherit), ("null", Self::Null), ("prefix", Self::Prefix)];
     const LATER: &'static [&'static str] = &["journal"];
+    const TABLE_LATER: bool = true;
 }
 
 impl From<OutputWord> for Output {

@@ -4,6 +4,7 @@
 //! last, so that an exit beats a deadline of the same instant. mio is edge-triggered: what is not drained is put back
 //! as ready by ourselves.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -19,6 +20,7 @@ use super::source::{Ready, Source};
 use super::terminal::Terminal;
 use super::ties::Ties;
 use crate::exit::Verdict;
+use crate::name::Incarnation;
 use crate::render;
 use crate::signal::Signal;
 use crate::spawn::Spawner;
@@ -58,6 +60,11 @@ pub struct Shell {
     pub(super) ignored: Vec<Signal>,
     /// The core has asked for strays and wants to know when none is left.
     pub(super) seeking_strays: bool,
+    /// Starts that wait until fewer are under way.
+    pub(super) waiting: VecDeque<Incarnation>,
+    pub(super) in_flight_max: usize,
+    /// The last look at the descendants, for the rest of the turn.
+    pub(super) looked: Option<Survey>,
     pub(super) ready: Ready,
     pub(super) verdict: Option<Verdict>,
 }
@@ -76,6 +83,7 @@ impl Shell {
                 // The launcher may be a shell without job control, which does not take the terminal back by itself.
                 self.terminal.give_back();
                 self.outputs.finish();
+                self.resume_guard();
                 return Ok(verdict);
             }
             self.arm();
@@ -113,7 +121,7 @@ impl Shell {
                 Source::Report(serial) => self.read_report(serial),
                 Source::Process(serial) => self.reap(serial, &mut found),
                 Source::Tie(index) => found.ties.extend(self.ties.look(index)),
-                Source::Signals | Source::Timer => {}
+                Source::Signals | Source::Timer | Source::Hunt => {}
             }
         }
         self.tell(found);
@@ -124,6 +132,7 @@ impl Shell {
             self.timer.drain();
             self.armed = None;
         }
+        self.start_waiting();
         let now = clock::now();
         if self.core.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.core.handle_timeout(now);
@@ -178,6 +187,7 @@ impl Shell {
             }
         }
         if found.children_changed {
+            self.kin.children_changed();
             self.look_for_the_dead(found);
             self.look_for_job_stops();
         }
@@ -268,6 +278,7 @@ impl Shell {
     fn on_signal(&mut self, signal: Signal) {
         if signal == Signal::CONT {
             self.terminal.take_again();
+            self.resume_guard();
         }
         self.core.handle_event(Event::Signal(signal), clock::now());
     }

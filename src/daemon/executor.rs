@@ -8,6 +8,7 @@ use super::kin::{self, Owner, Survey};
 use super::output::Stream;
 use super::queues::QueueHandle;
 use super::source::Source;
+use crate::exit::ExitStatus;
 use crate::name::Incarnation;
 use crate::signal::Signal;
 use crate::spawn::{QueueGrant, Request};
@@ -16,16 +17,23 @@ use crate::start::{Errno, Stage, StartError};
 use crate::supervisor::command::{Command, Scope};
 use crate::supervisor::event::Event;
 use crate::sys::procfs::Found;
-use crate::sys::{clock, signalfd};
+use crate::sys::{clock, pidfd, signalfd};
+
+/// How many walks follow each other before everything else has its turn.
+const STRIKES_A_TURN: usize = 8;
 
 impl Shell {
     /// Carries out what the core asks for, until it asks for nothing more.
     pub(super) fn carry_out(&mut self) {
+        // One look at the descendants serves all signals of one turn.
+        self.looked = None;
         while let Some(command) = self.core.poll_command() {
             match command {
                 Command::Start { inc } => self.start(inc),
+                Command::Signal { inc, signal, .. } if self.is_settled_waiting(inc, signal) => {}
                 Command::Signal { inc, signal, scope } => self.signal(inc, signal, scope),
                 Command::Wake { inc, scope } => self.wake(inc, scope),
+                Command::Kill { inc, .. } if self.is_settled_waiting(inc, Signal::KILL) => {}
                 Command::Kill { inc, scope: Scope::Main | Scope::Group } => {
                     self.processes.kill_main(inc.serial);
                 }
@@ -49,10 +57,40 @@ impl Shell {
                 Command::End { verdict } => self.verdict = Some(verdict),
             }
         }
-        while self.kin.is_hunting() && self.strike() {}
+        self.strike();
     }
 
+    /// Starts as many as may be under way at once; the others wait for the first reports.
     fn start(&mut self, inc: Incarnation) {
+        if self.processes.in_flight() >= self.in_flight_max || !self.waiting.is_empty() {
+            self.waiting.push_back(inc);
+        } else {
+            self.start_now(inc);
+        }
+    }
+
+    /// Starts what waits, as far as there is room again.
+    pub(super) fn start_waiting(&mut self) {
+        while self.processes.in_flight() < self.in_flight_max {
+            let Some(inc) = self.waiting.pop_front() else { return };
+            self.start_now(inc);
+        }
+    }
+
+    /// Something is asked of a process that waits to be started: a stop ends it before it ran, the rest means nothing
+    /// to it. Whether it waits.
+    fn is_settled_waiting(&mut self, inc: Incarnation, signal: Signal) -> bool {
+        let Some(place) = self.waiting.iter().position(|waiting| *waiting == inc) else { return false };
+        if !matches!(signal, Signal::STOP | Signal::CONT) {
+            self.waiting.remove(place);
+            let status = ExitStatus::Signaled { signal, core_dumped: false };
+            let event = Event::Exited { inc, status, leftovers: false };
+            self.core.handle_event(event, clock::now());
+        }
+        true
+    }
+
+    fn start_now(&mut self, inc: Incarnation) {
         match self.try_start(inc) {
             Ok(pid) => self.core.handle_event(Event::Spawned { inc, pid }, clock::now()),
             Err(error) => {
@@ -79,7 +117,7 @@ impl Shell {
         let stdout = self.output(inc, &process.stdout, Stream::Out).map_err(prepare)?;
         let stderr = self.output(inc, &process.stderr, Stream::Err).map_err(prepare)?;
         let own_session = process.session == Session::Own;
-        let (pid, pidfd, report) = {
+        let (pid, main, report) = {
             let ends = queue_ends(&self.queues, &process);
             let queues: Vec<QueueGrant<'_>> = process
                 .queues
@@ -106,11 +144,11 @@ impl Shell {
             };
             let in_flight = self.spawner.start(&request)?;
             self.processes.insert(inc, own_session, in_flight);
-            let pidfd = self.processes.pidfd(inc.serial);
+            let main = self.processes.pidfd(inc.serial);
             let report = self.processes.report_fd(inc.serial);
-            (self.processes.pid(inc.serial).unwrap_or_default(), pidfd, report)
+            (self.processes.pid(inc.serial).unwrap_or_default(), main, report)
         };
-        for (fd, source) in [(pidfd, Source::of_process(inc)), (report, Source::of_report(inc))] {
+        for (fd, source) in [(main, Source::of_process(inc)), (report, Source::of_report(inc))] {
             if let Some(fd) = fd {
                 // Without it the death would go unseen: SIGCHLD still brings the loop to look at every child.
                 if let Err(error) = super::event_loop::watch(&self.poll, fd, source) {
@@ -176,11 +214,13 @@ impl Shell {
             Scope::Everything => self.processes.main_pid(inc.serial),
             Scope::Main | Scope::Group | Scope::Leftovers => None,
         };
-        let survey = self.survey();
-        self.kin.members(&survey, Owner::Life(inc.serial), main).unwrap_or_else(|error| {
+        let survey = self.looked.take().unwrap_or_else(|| self.survey());
+        let members = self.kin.members(&survey, Owner::Life(inc.serial), main).unwrap_or_else(|error| {
             log::error!("cannot look for descendants of {}: {error}", self.path(inc));
             Vec::new()
-        })
+        });
+        self.looked = Some(survey);
+        members
     }
 
     fn find_strays(&mut self) {
@@ -201,13 +241,16 @@ impl Shell {
         }
     }
 
-    /// One walk for all hunts; whether another one has to follow at once.
-    fn strike(&mut self) -> bool {
-        let survey = self.survey();
-        self.kin.strike(&survey, &self.processes).unwrap_or_else(|error| {
-            log::error!("cannot look for descendants: {error}");
-            false
-        })
+    /// Walks for all hunts until two walks agree, or a storm that forks faster has had its turn.
+    fn strike(&mut self) {
+        for _ in 0..STRIKES_A_TURN {
+            if !self.kin.wants_to_strike() {
+                return;
+            }
+            let survey = self.survey();
+            self.kin.strike(&survey, &self.processes);
+        }
+        self.ready.push(Source::Hunt);
     }
 
     /// Who is whose, now; where /proc cannot be read, nobody is.
@@ -230,9 +273,17 @@ impl Shell {
         match &self.guard {
             // The launcher's shell knows the guard: its stop is what the shell sees.
             Some(guard) => {
-                let _ = crate::sys::pidfd::send_signal(guard.as_fd(), Signal::STOP);
+                let _ = pidfd::send_signal(guard.as_fd(), Signal::STOP);
             }
             None => signalfd::stop_self(),
+        }
+    }
+
+    /// Lets the guard continue with the tree, and at the tree's end, whoever has stopped it: a stopped guard would
+    /// outlive both the tree and the launcher. Where it had not yet received our stop, its own CONT came too early.
+    pub(super) fn resume_guard(&self) {
+        if let Some(guard) = &self.guard {
+            let _ = pidfd::send_signal(guard.as_fd(), Signal::CONT);
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Kin {
     /// Whose the orphans are that were seen and not reaped yet; their numbers cannot be reused while they are here.
     known: HashMap<u32, Owner>,
     hunts: Vec<Hunt>,
+    /// Something may be there that no walk has struck.
+    strike_due: bool,
 }
 
 /// A kill that goes on until nothing is found.
@@ -62,7 +64,7 @@ struct Hunt {
 
 impl Kin {
     pub fn new(id_prefix: String, sole_owner: bool) -> Self {
-        Self { id_prefix, sole_owner, known: HashMap::new(), hunts: Vec::new() }
+        Self { id_prefix, sole_owner, known: HashMap::new(), hunts: Vec::new(), strike_due: false }
     }
 
     /// The `FATED_ID` of a life.
@@ -139,6 +141,7 @@ impl Kin {
         if !self.hunts.iter().any(|hunt| hunt.target == target) {
             self.hunts.push(Hunt { target, struck: HashSet::new() });
         }
+        self.strike_due = true;
     }
 
     /// The target has gone.
@@ -146,16 +149,19 @@ impl Kin {
         self.hunts.retain(|hunt| hunt.target != target);
     }
 
-    pub fn is_hunting(&self) -> bool {
-        !self.hunts.is_empty()
+    /// Children have come or gone: what was hidden below them may be found now.
+    pub fn children_changed(&mut self) {
+        self.strike_due = true;
     }
 
-    /// One walk for every hunt under way. Whether anything was struck that had not been before: then another walk has
-    /// to follow, until two agree.
-    ///
-    /// # Errors
-    /// /proc cannot be read.
-    pub fn strike(&mut self, survey: &Survey, processes: &Processes) -> io::Result<bool> {
+    /// Whether a hunt is under way that wants a walk.
+    pub fn wants_to_strike(&self) -> bool {
+        self.strike_due && !self.hunts.is_empty()
+    }
+
+    /// One walk for every hunt under way. If it strikes anything that was not struck before, another one has to follow,
+    /// until two agree.
+    pub fn strike(&mut self, survey: &Survey, processes: &Processes) {
         let mut fresh = survey.unfinished;
         let mut hunts = core::mem::take(&mut self.hunts);
         for hunt in &mut hunts {
@@ -163,7 +169,10 @@ impl Kin {
                 Owner::Life(serial) => processes.kill_main(serial),
                 Owner::Nobody => None,
             };
-            for found in self.members(survey, hunt.target, main)? {
+            for found in self.members(survey, hunt.target, main).unwrap_or_else(|error| {
+                log::error!("cannot look for descendants: {error}");
+                Vec::new()
+            }) {
                 if hunt.struck.insert((found.pid, found.stat.starttime)) {
                     fresh = true;
                     match procfs::signal_found(&found, Signal::KILL) {
@@ -174,7 +183,7 @@ impl Kin {
             }
         }
         self.hunts = hunts;
-        Ok(fresh)
+        self.strike_due = fresh;
     }
 }
 

@@ -15,6 +15,7 @@ mod source;
 mod terminal;
 mod ties;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -33,7 +34,8 @@ use crate::exit::Verdict;
 use crate::guard::{self, Guard};
 use crate::signal::Signal;
 use crate::spawn::Spawner;
-use crate::spec::{Door, TreeSpec};
+use crate::spec::{Door, Output, TreeSpec};
+use crate::start::Errno;
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::Tie;
 use crate::sys::pidfd::{self, Fork};
@@ -52,27 +54,23 @@ pub struct Options {
     pub guard: bool,
 }
 
-/// Why no tree was started.
+/// Why no tree was started: a sentence.
 #[derive(Debug)]
-pub struct StartupError {
-    what: String,
-    error: io::Error,
-}
+pub struct StartupError(String);
 
 impl core::fmt::Display for StartupError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let text = match self.error.raw_os_error() {
-            Some(errno) => crate::start::Errno(errno).to_string(),
-            None => self.error.to_string(),
-        };
-        write!(f, "cannot {}: {text}", self.what)
+        f.write_str(&self.0)
     }
 }
 
 impl core::error::Error for StartupError {}
 
-fn cannot(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartupError {
-    move |error| StartupError { what: what.into(), error }
+fn cannot(what: impl core::fmt::Display) -> impl FnOnce(io::Error) -> StartupError {
+    move |error| match error.raw_os_error() {
+        Some(errno) => StartupError(format!("cannot {what}: {}", Errno(errno))),
+        None => StartupError(format!("cannot {what}: {error}")),
+    }
 }
 
 /// Runs a tree to its end. Returns once in the process that the launcher knows; in the supervisor, where that is
@@ -93,11 +91,18 @@ pub fn run(spec: TreeSpec, options: &Options) -> Result<Verdict, StartupError> {
         pidfd::open_self().map_err(cannot("open a descriptor of this process (Linux 5.10 or later is needed)"))?;
     let (verdict_read, verdict_write) = fd::pipe().map_err(cannot("make a pipe"))?;
     match process::fork().map_err(cannot("create the supervisor"))? {
-        Fork::Parent { pidfd, .. } => {
+        Fork::Parent { pid, pidfd } => {
             drop(verdict_write);
             let launcher = ties.launcher;
             drop(ties.others);
-            let guard = Guard { supervisor: pidfd, launcher, terminal: terminal.into_tty(), verdict: verdict_read };
+            let guard = Guard {
+                supervisor: pidfd,
+                supervisor_pid: pid,
+                launcher,
+                terminal: terminal.into_tty(),
+                verdict: verdict_read,
+                ignored: entry::ignored_at_entry(),
+            };
             guard::watch(guard).map_err(cannot("watch the supervisor"))
         }
         Fork::Child => {
@@ -165,9 +170,8 @@ fn supervise(
         ties.add(Tie::Guard, guard.try_clone().map_err(cannot("watch the guard"))?);
     }
     let limit = fd::raise_limit().map_err(cannot("raise the limit on descriptors"))?;
-    check_room(&spec, limit.hard)?;
-    let queues = Queues::open(&spec.queues)
-        .map_err(|what| StartupError { what: String::new(), error: io::Error::other(what) })?;
+    let room = room_for_starts(&spec, limit.hard)?;
+    let queues = Queues::open(&spec.queues).map_err(StartupError)?;
     let myself =
         pidfd::open_self().map_err(cannot("open a descriptor of this process (Linux 5.10 or later is needed)"))?;
     let signals = SignalFd::new().map_err(cannot("receive signals"))?;
@@ -211,27 +215,38 @@ fn supervise(
         descriptor_limit: Some(limit),
         ignored: entry::ignored_at_entry(),
         seeking_strays: false,
+        waiting: VecDeque::new(),
+        in_flight_max: room,
+        looked: None,
         ready: Ready::default(),
         verdict: None,
     };
     shell.run().map_err(cannot("wait for events"))
 }
 
-/// Says before anything is started that the tree does not fit.
-fn check_room(spec: &TreeSpec, limit: u64) -> Result<(), StartupError> {
-    use crate::spec::Output;
-    // Above those that are always open and those of starts under way.
-    const RESERVE: u64 = 512;
+/// How many starts may be under way at once, by the descriptors that the tree leaves free.
+///
+/// # Errors
+/// Said before anything is started: the tree does not fit into the limit.
+fn room_for_starts(spec: &TreeSpec, limit: u64) -> Result<usize, StartupError> {
+    // Poll set, signals, timer, ties, sinks, what the runtime holds.
+    const ALWAYS: u64 = 64;
+    // The pidfd's copy, the report, the targets that are not there yet.
+    const A_START: u64 = 12;
+    const STARTS_MAX: u64 = 1024;
     let pipes = |output: &Output| u64::from(*output == Output::Prefix);
     let needed: u64 = spec.processes().map(|(_, process)| 1 + pipes(&process.stdout) + pipes(&process.stderr)).sum();
-    let needed = needed + 2 * spec.queues.len() as u64 + RESERVE;
-    if needed > limit {
-        let what = format!(
-            "run {} processes: they need {needed} descriptors and the hard limit (ulimit -Hn) is {limit}; raise it, \
-             or set stdout and stderr to null or inherit",
-            spec.processes().count()
-        );
-        return Err(StartupError { what, error: io::Error::other("too few descriptors") });
+    let queues = 2 * spec.queues.len() as u64;
+    let a_start = A_START + queues;
+    let needed = needed + queues + ALWAYS;
+    let free = limit.saturating_sub(needed);
+    if free < a_start {
+        return Err(StartupError(format!(
+            "cannot run {} processes: they need {} descriptors and the hard limit (ulimit -Hn) is {limit}; raise it, or set \
+             stdout and stderr to null or inherit",
+            spec.processes().count(),
+            needed + a_start
+        )));
     }
-    Ok(())
+    Ok((free / a_start).min(STARTS_MAX) as usize)
 }

@@ -19,6 +19,8 @@ pub struct Processes {
     mains: HashMap<u32, u64>,
     /// The sessions that main processes began. A session's number is not reused while a process is in it.
     sessions: HashMap<u32, u64>,
+    /// Starts that are not yet reported.
+    in_flight: usize,
 }
 
 struct Life {
@@ -49,11 +51,17 @@ impl Processes {
     /// A start under way.
     pub fn insert(&mut self, inc: Incarnation, own_session: bool, in_flight: InFlight) {
         let pid = in_flight.pid;
+        self.in_flight += 1;
         self.mains.insert(pid, inc.serial);
         if own_session {
             self.sessions.insert(pid, inc.serial);
         }
         self.lives.insert(inc.serial, Life { inc, pid, main: Main::Starting(in_flight) });
+    }
+
+    /// How many starts are under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     pub fn has(&self, serial: u64) -> bool {
@@ -120,6 +128,7 @@ impl Processes {
         let life = self.lives.get_mut(&serial)?;
         let Main::Starting(in_flight) = &mut life.main else { return None };
         let result = in_flight.finish()?;
+        self.in_flight -= 1;
         if let Main::Starting(in_flight) = core::mem::replace(&mut life.main, Main::Gone) {
             life.main = match &result {
                 Ok(()) => Main::Running(in_flight.pidfd),

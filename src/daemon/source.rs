@@ -19,6 +19,8 @@ pub enum Source {
     Tie(usize),
     Signals,
     Timer,
+    /// No descriptor: a hunt that wants another walk at once.
+    Hunt,
 }
 
 const KIND_BITS: u32 = 3;
@@ -41,11 +43,12 @@ impl Source {
             Self::Tie(index) => (4, index),
             Self::Signals => (5, 0),
             Self::Timer => (6, 0),
+            Self::Hunt => (7, 0),
         };
         Token(index << KIND_BITS | kind)
     }
 
-    /// `None` for a token that `token` never makes.
+    /// The way back; `None` for what `token` never makes.
     pub fn from_token(token: Token) -> Option<Self> {
         let index = token.0 >> KIND_BITS;
         match token.0 & ((1 << KIND_BITS) - 1) {
@@ -56,6 +59,7 @@ impl Source {
             4 => Some(Self::Tie(index)),
             5 => Some(Self::Signals),
             6 => Some(Self::Timer),
+            7 => Some(Self::Hunt),
             _ => None,
         }
     }
@@ -101,10 +105,10 @@ mod tests {
             Source::Tie(3),
             Source::Signals,
             Source::Timer,
+            Source::Hunt,
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }
-        assert_eq!(Source::from_token(Token(7)), None);
     }
 
     #[test]

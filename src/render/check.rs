@@ -15,6 +15,8 @@ pub struct Check<'a> {
     /// The file's name as the user gave it.
     pub file: &'a str,
     pub resolved: &'a Resolved,
+    /// For each queue the bytes that the kernel gives it; `None` where it gives none at all.
+    pub granted: &'a [Option<u64>],
 }
 
 impl fmt::Display for Check<'_> {
@@ -32,7 +34,7 @@ impl fmt::Display for Check<'_> {
             deadlines = rest;
             node(f, spec, id, of_node)?;
             if id == NodeId::ROOT {
-                spec.queues.iter().try_for_each(|one| queue(f, one))?;
+                spec.queues.iter().zip(self.granted).try_for_each(|(one, granted)| queue(f, one, *granted))?;
             }
         }
         Ok(())
@@ -115,7 +117,7 @@ fn field(f: &mut fmt::Formatter<'_>, depth: usize, name: &str, value: impl fmt::
     writeln!(f, "{:width$}{name:<13} {value}", "", width = 2 * depth)
 }
 
-fn queue(f: &mut fmt::Formatter<'_>, queue: &QueueSpec) -> fmt::Result {
+fn queue(f: &mut fmt::Formatter<'_>, queue: &QueueSpec, granted: Option<u64>) -> fmt::Result {
     let transport = match queue.transport {
         Transport::Seqpacket => "seqpacket",
         Transport::Pipe => "pipe",
@@ -123,7 +125,13 @@ fn queue(f: &mut fmt::Formatter<'_>, queue: &QueueSpec) -> fmt::Result {
     let (capacity, longest) = (Size(queue.capacity), Size(queue.message_max));
     writeln!(f, "  queue {}", queue.name)?;
     field(f, 2, "transport", transport)?;
-    field(f, 2, "capacity", capacity)?;
+    match granted {
+        Some(bytes) if bytes == queue.capacity => field(f, 2, "capacity", capacity)?,
+        Some(bytes) => {
+            field(f, 2, "capacity", format_args!("{} ({capacity} written; what the kernel gives)", Size(bytes)))?
+        }
+        None => field(f, 2, "capacity", format_args!("{capacity} (the kernel refuses to make this queue)"))?,
+    }
     field(f, 2, "message_max", longest)
 }
 

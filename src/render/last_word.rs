@@ -47,9 +47,10 @@ pub fn sentence(spec: &TreeSpec, summary: &Summary) -> String {
     text
 }
 
-/// Whether the end is worth a line of its own by default: for `run`, not when the command just ended.
+/// Whether the end is worth a line of its own by default: for `run`, not when the command just ended, or could not be
+/// started, which was said already.
 pub fn is_notable(spec: &TreeSpec, summary: &Summary) -> bool {
-    let plain = matches!(summary.cause.how, How::Exited { .. })
+    let plain = matches!(summary.cause.how, How::Exited { .. } | How::StartFailed(_))
         && summary.stopped == 0
         && summary.killed == 0
         && !summary.strays

@@ -32,7 +32,8 @@ pub fn line(spec: &TreeSpec, record: &Record) -> Option<(Level, String)> {
         What::Stopping { inc, signal, main: Main::Gone(_) } => {
             (info, format!("{signal} was sent to what {} has left behind", path(inc)))
         }
-        What::Exited { inc, pid, status, age, leftovers } => {
+        What::Exited { inc, pid: None, .. } => (Level::Debug, format!("{} was stopped before it ran", path(inc))),
+        What::Exited { inc, pid: Some(pid), status, age, leftovers } => {
             let left = if *leftovers { ", leaving descendants behind" } else { "" };
             (info, format!("{} (process {pid}) {status} after {}{left}", path(inc), Span(*age)))
         }

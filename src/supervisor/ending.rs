@@ -1,7 +1,8 @@
 //! The end of a tree: strays, the summary and the verdict.
 //!
 //! When the root group has ended no node has anything left. Descendants that belong to no node may still run: they are
-//! *sought*, then *waited for*, *asked* to stop or *killed* as the plan says. Then the tree is *over*.
+//! *sought*, then *waited for*, *asked* to stop or *killed* as the plan says. Then the tree is *over*. Only a tree that
+//! ended by itself waits for its strays: one that was to end (on request, or because a lifetime ran out) asks them.
 
 use crate::exit::{ExitStatus, Verdict};
 use crate::name::NodeId;
@@ -19,8 +20,10 @@ pub(super) enum Ending {
     NotYet,
     /// Whether there are strays was asked.
     Seeking,
-    /// Their own end is waited for.
-    Waiting,
+    /// Their own end is waited for, within the lifetime of the tree.
+    Waiting {
+        until: Option<Monotonic>,
+    },
     /// They were asked to stop and are killed at `until`.
     Asked {
         until: Option<Monotonic>,
@@ -35,9 +38,9 @@ pub(super) enum Ending {
 impl Ending {
     pub(super) fn deadline(self) -> Option<Monotonic> {
         match self {
-            Self::Asked { until } => until,
+            Self::Waiting { until } | Self::Asked { until } => until,
             Self::Killed { until } => Some(until),
-            Self::NotYet | Self::Seeking | Self::Waiting | Self::Over => None,
+            Self::NotYet | Self::Seeking | Self::Over => None,
         }
     }
 }
@@ -60,20 +63,36 @@ impl Supervisor {
     pub(super) fn on_strays(&mut self, any: bool, now: Monotonic) {
         match (self.ending, any) {
             (Ending::Seeking, false) => self.finish(Strays { found: false, unkillable: false }, now),
-            (Ending::Waiting | Ending::Asked { .. } | Ending::Killed { .. }, false) => {
+            (Ending::Waiting { .. } | Ending::Asked { .. } | Ending::Killed { .. }, false) => {
                 self.finish(Strays { found: true, unkillable: false }, now);
             }
             (Ending::Seeking, true) => match self.spec.strays {
-                Leftovers::Wait if self.urgency == Urgency::Calm => self.ending = Ending::Waiting,
+                Leftovers::Wait if !self.was_to_end() => {
+                    let until = self.spec.root().lifetime.map(|lifetime| self.born + lifetime);
+                    self.ending = Ending::Waiting { until };
+                }
                 Leftovers::Stop | Leftovers::Wait | Leftovers::Ignore => self.ask_strays(now),
             },
-            (Ending::NotYet | Ending::Waiting | Ending::Asked { .. } | Ending::Killed { .. } | Ending::Over, _) => {}
+            (
+                Ending::NotYet | Ending::Waiting { .. } | Ending::Asked { .. } | Ending::Killed { .. } | Ending::Over,
+                _,
+            ) => {}
         }
+    }
+
+    /// Whether the tree's end was asked for, or its time was over: then nothing is waited for.
+    fn was_to_end(&self) -> bool {
+        let cause = match self.group_state(NodeId::ROOT) {
+            Some(GroupState::Ended(outcome)) => outcome.cause(),
+            Some(GroupState::Waiting | GroupState::Active { .. } | GroupState::Falling { .. }) | None => None,
+        };
+        let expired = cause.is_some_and(|cause| matches!(cause.how, How::Lifetime { .. }));
+        self.stop_requested || expired || self.urgency > Urgency::Calm
     }
 
     /// A stop was asked for when only strays are left.
     pub(super) fn stop_waited_for_strays(&mut self, now: Monotonic) {
-        if self.ending == Ending::Waiting {
+        if matches!(self.ending, Ending::Waiting { .. }) {
             self.ask_strays(now);
         }
     }
@@ -99,12 +118,12 @@ impl Supervisor {
 
     pub(super) fn hasten_strays(&mut self, now: Monotonic) {
         match (self.ending, self.urgency) {
-            (Ending::Waiting, Urgency::Hastened) => self.ask_strays(now),
+            (Ending::Waiting { .. }, Urgency::Hastened) => self.ask_strays(now),
             (Ending::Asked { until }, Urgency::Hastened) => {
                 let hastened = now + HASTENED_TIMEOUT;
                 self.ending = Ending::Asked { until: Some(until.map_or(hastened, |until| until.min(hastened))) };
             }
-            (Ending::Waiting | Ending::Asked { .. }, Urgency::Killing) => self.kill_strays(now),
+            (Ending::Waiting { .. } | Ending::Asked { .. }, Urgency::Killing) => self.kill_strays(now),
             (Ending::NotYet | Ending::Seeking | Ending::Killed { .. } | Ending::Over, _) | (_, Urgency::Calm) => {}
         }
     }
@@ -114,12 +133,13 @@ impl Supervisor {
             return;
         }
         match self.ending {
+            Ending::Waiting { .. } => self.ask_strays(now),
             Ending::Asked { .. } => self.kill_strays(now),
             Ending::Killed { .. } => {
                 self.record(now, What::StraysUnkillable);
                 self.finish(Strays { found: true, unkillable: true }, now);
             }
-            Ending::NotYet | Ending::Seeking | Ending::Waiting | Ending::Over => {}
+            Ending::NotYet | Ending::Seeking | Ending::Over => {}
         }
     }
 

@@ -5,10 +5,11 @@
 
 use crate::name::NodeId;
 use crate::spec::{Consequence, NodeKind};
+use crate::supervisor::Supervisor;
+use crate::supervisor::agenda::Todo;
 use crate::supervisor::node::{Budget, GroupState, Outcome, ProcessState, State};
 use crate::supervisor::order::ancestors;
 use crate::supervisor::record::{Cause, How, What};
-use crate::supervisor::{Supervisor, Todo};
 use crate::time::{Limit, Monotonic};
 
 impl Supervisor {
@@ -16,9 +17,10 @@ impl Supervisor {
     pub(super) fn activate(&mut self, id: NodeId, now: Monotonic) {
         let expires = self.spec.node(id).lifetime.map(|lifetime| now + lifetime);
         self.set_group(id, GroupState::Active { expires });
-        let members = self.order.members(id);
-        self.agenda.extend(members.iter().map(|member| Todo::TryStart(*member)));
-        if members.is_empty() {
+        for index in 0..self.order.members(id).len() {
+            self.consider_start(self.order.members(id)[index]);
+        }
+        if self.order.members(id).is_empty() {
             self.end_group(id, now);
         }
     }
@@ -131,7 +133,7 @@ impl Supervisor {
     }
 
     /// Something in the group may have begun to end earlier, in a way that would have brought the group down as well:
-    /// then that is the first cause.
+    /// then that is the first cause. A member whose end was drawn already has brought the group down or never will.
     fn earliest_cause_in(&self, id: NodeId, outcome: Outcome) -> Outcome {
         let mut first = outcome;
         for member in self.order.members(id) {
@@ -139,19 +141,24 @@ impl Supervisor {
                 State::Group(GroupState::Active { .. }) => self.pending_in(*member),
                 State::Process(_) | State::Group(_) => self.outcome_of(*member).cloned(),
             };
-            let has_ended = matches!(
-                &self.nodes[member.index()].state,
-                State::Process(ProcessState::Ended(_)) | State::Group(GroupState::Ended(_))
-            );
             if let Some(pending) = pending
-                && !has_ended
                 && self.consequence(*member, &pending) == Some(Consequence::End)
-                && is_earlier(&pending, &first)
+                && self.is_earlier(&pending, &first)
             {
                 first = pending;
             }
         }
         first
+    }
+
+    /// Of two in one instant, the one that was handled first.
+    fn is_earlier(&self, one: &Outcome, other: &Outcome) -> bool {
+        let moment = |outcome: &Outcome| outcome.cause().map(|cause| self.nodes[cause.node.index()].caused);
+        match (moment(one), moment(other)) {
+            (Some(one), Some(other)) => one < other,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
     }
 
     /// The end that is on its way in an active group, if there is one.
@@ -166,14 +173,14 @@ impl Supervisor {
         let outcome = match self.group_state(id) {
             Some(GroupState::Falling { outcome, .. }) => outcome.clone(),
             Some(GroupState::Active { .. } | GroupState::Waiting) => {
-                Outcome::Success(Cause { at: now, node: id, how: How::AllEnded })
+                Outcome::Success(self.cause(id, How::AllEnded, now))
             }
             Some(GroupState::Ended(_)) | None => return,
         };
         self.set_group(id, GroupState::Ended(outcome));
         self.record(now, What::GroupEnded { group: id });
         self.pass(id);
-        self.agenda.push_back(Todo::Ended(id));
+        self.agenda.push(Todo::Ended(id));
     }
 
     /// Something that a process waited for in its stop has gone.
@@ -251,7 +258,7 @@ impl Supervisor {
             let scope = self.spec.node(dependency).parent;
             let decided_by_count = !self.order.crosses(dependency) && scope.is_some_and(|group| self.is_falling(group));
             if !begins && (self.nodes[dependency.index()].live_dependants == 0 || !decided_by_count) {
-                self.agenda.push_back(Todo::Unblocked(dependency));
+                self.agenda.push(Todo::Unblocked(dependency));
             }
         }
     }
@@ -261,7 +268,7 @@ impl Supervisor {
         let node = &mut self.nodes[id.index()];
         if !node.passed {
             node.passed = true;
-            self.agenda.push_back(Todo::Passed(id));
+            self.agenda.push(Todo::Passed(id));
         }
     }
 
@@ -271,7 +278,7 @@ impl Supervisor {
             let node = &mut self.nodes[dependant.index()];
             node.awaited -= 1;
             if node.awaited == 0 {
-                self.agenda.push_back(Todo::TryStart(dependant));
+                self.consider_start(dependant);
             }
         }
         if let Some(parent) = self.spec.node(id).parent {
@@ -285,13 +292,5 @@ impl Supervisor {
 
     fn set_group(&mut self, id: NodeId, state: GroupState) {
         self.nodes[id.index()].state = State::Group(state);
-    }
-}
-
-fn is_earlier(one: &Outcome, other: &Outcome) -> bool {
-    match (one.cause(), other.cause()) {
-        (Some(one), Some(other)) => one.at < other.at,
-        (Some(_), None) => true,
-        (None, _) => false,
     }
 }

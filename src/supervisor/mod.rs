@@ -13,6 +13,7 @@
 //! Inside, one transition never calls the next: it puts a `Todo` on the agenda, which is worked off before a public
 //! call returns. The depth of the tree is therefore not the depth of the stack.
 
+mod agenda;
 pub mod command;
 pub mod ending;
 pub mod event;
@@ -31,6 +32,7 @@ use crate::name::{Incarnation, NodeId, QueueId};
 use crate::signal::Signal;
 use crate::spec::{NodeKind, ProcessSpec, QueueEnd, TreeSpec};
 use crate::time::{Duration, Limit, Monotonic};
+use agenda::{Agenda, Todo};
 use command::{Command, Scope};
 use ending::Ending;
 use event::{Event, Tie};
@@ -50,12 +52,16 @@ pub struct Supervisor {
     queue_users: Vec<QueueUsers>,
     ending: Ending,
     urgency: Urgency,
+    /// Somebody outside asked for the tree's end: nothing is waited for any longer that could live on.
+    stop_requested: bool,
     /// A stop signal for the command in place of the plan's, from a rewritten SIGTERM.
     stop_signal: Option<Signal>,
     born: Monotonic,
     serial: u64,
+    /// Counts causes, so that of two in one instant the earlier is known.
+    moment: u64,
     commands: VecDeque<Command>,
-    agenda: VecDeque<Todo>,
+    agenda: Agenda,
 }
 
 /// How many processes run or can run again that may use each end of a queue.
@@ -73,20 +79,6 @@ enum Urgency {
     Killing,
 }
 
-/// A transition that another one has brought about.
-enum Todo {
-    /// The node may start if its group is active and nothing is awaited.
-    TryStart(NodeId),
-    /// The node has been ready or has ended.
-    Passed(NodeId),
-    /// The node has ended: the group draws the consequence.
-    Ended(NodeId),
-    /// The outcome of a node is known while something of it still lives.
-    Consequence(NodeId),
-    /// What is after the node has gone: the processes in it that are to stop may stop.
-    Unblocked(NodeId),
-}
-
 impl Supervisor {
     /// A tree that begins at `now`: its first commands are ready at once.
     pub fn new(spec: TreeSpec, now: Monotonic) -> Self {
@@ -99,15 +91,17 @@ impl Supervisor {
             queue_users,
             ending: Ending::NotYet,
             urgency: Urgency::Calm,
+            stop_requested: false,
             stop_signal: None,
             born: now,
             serial: 0,
+            moment: 0,
             commands: VecDeque::new(),
-            agenda: VecDeque::new(),
+            agenda: Agenda::default(),
             spec,
         };
         core.close_unused_queues(now);
-        core.agenda.push_back(Todo::TryStart(NodeId::ROOT));
+        core.agenda.push(Todo::Open(NodeId::ROOT));
         core.settle(now);
         core
     }
@@ -118,6 +112,9 @@ impl Supervisor {
 
     /// Takes in something that happened.
     pub fn handle_event(&mut self, event: Event, now: Monotonic) {
+        if self.is_over() {
+            return;
+        }
         match event {
             Event::Spawned { inc, pid } => self.on_spawned(inc, pid, now),
             Event::Started { inc } => self.on_started(inc, now),
@@ -172,13 +169,13 @@ impl Supervisor {
 
     /// Works off the agenda, then looks whether the tree is at its end.
     fn settle(&mut self, now: Monotonic) {
-        while let Some(todo) = self.agenda.pop_front() {
+        while let Some(todo) = self.agenda.pop() {
             match todo {
-                Todo::TryStart(id) => self.try_start(id, now),
                 Todo::Passed(id) => self.on_passed(id),
                 Todo::Ended(id) => self.on_node_ended(id, now),
                 Todo::Consequence(id) => self.draw_consequence(id, now),
                 Todo::Unblocked(id) => self.stop_what_may(id, now),
+                Todo::Open(id) | Todo::Start(id) => self.try_start(id, now),
             }
         }
         self.begin_ending_if_due(now);
@@ -219,11 +216,12 @@ impl Supervisor {
         self.request_stop(How::TieBroken(tie), now);
     }
 
-    /// Stops the whole tree; changes nothing where that is under way.
+    /// Stops the whole tree; where that is under way it only ends the waiting for strays.
     fn request_stop(&mut self, how: How, now: Monotonic) {
-        let cause = Cause { at: now, node: NodeId::ROOT, how };
+        self.stop_requested = true;
         match &self.nodes[0].state {
             State::Group(GroupState::Waiting | GroupState::Active { .. }) => {
+                let cause = self.cause(NodeId::ROOT, how, now);
                 self.fall(NodeId::ROOT, Outcome::Success(cause), now);
             }
             State::Group(GroupState::Falling { .. }) | State::Process(_) => {}
@@ -337,6 +335,13 @@ impl Supervisor {
         self.record(now, What::QueueClosed { queue, end });
     }
 
+    /// Something that may become the first cause of a fall has happened to a node.
+    fn cause(&mut self, node: NodeId, how: How, now: Monotonic) -> Cause {
+        self.moment += 1;
+        self.nodes[node.index()].caused = self.moment;
+        Cause { at: now, node, how }
+    }
+
     fn record(&mut self, at: Monotonic, what: What) {
         self.commands.push_back(Command::Record(Record { at, what }));
     }
@@ -350,6 +355,7 @@ fn initial_node(spec: &TreeSpec, order: &Order, id: NodeId) -> Node {
             NodeKind::Group(_) => State::Group(GroupState::Waiting),
         },
         passed: false,
+        caused: 0,
         awaited: spec.node(id).after.len() as u32,
         live: 0,
         live_dependants: 0,

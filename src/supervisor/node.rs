@@ -182,6 +182,8 @@ pub struct Node {
     pub state: State,
     /// It has been ready, or has ended: nothing that is `after` it waits for it any longer.
     pub passed: bool,
+    /// When the last cause that names it arose, by the core's count of causes.
+    pub caused: u64,
     /// Entries of its `after` that have not passed.
     pub awaited: u32,
     /// Processes in it (itself included) that have a life.

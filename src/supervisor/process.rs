@@ -4,15 +4,24 @@ use crate::exit::ExitStatus;
 use crate::name::{Incarnation, NodeId};
 use crate::spec::{Leftovers, NodeKind};
 use crate::start::StartError;
+use crate::supervisor::Supervisor;
+use crate::supervisor::agenda::Todo;
 use crate::supervisor::command::{Command, Scope};
 use crate::supervisor::node::{
     Ended, GroupState, KILL_PATIENCE, LastLife, Life, Main, Outcome, Patience, ProcessState, State,
 };
 use crate::supervisor::record::{Cause, How, What};
-use crate::supervisor::{Supervisor, Todo};
 use crate::time::{Limit, Monotonic};
 
 impl Supervisor {
+    /// Has a look at the node once everything else that has happened is settled.
+    pub(super) fn consider_start(&mut self, id: NodeId) {
+        match self.process_spec(id) {
+            Some(process) if process.autostart => self.agenda.push(Todo::Start(id)),
+            Some(_) | None => self.agenda.push(Todo::Open(id)),
+        }
+    }
+
     /// Starts a waiting process or group whose time has come.
     pub(super) fn try_start(&mut self, id: NodeId, now: Monotonic) {
         let node = &self.nodes[id.index()];
@@ -65,16 +74,14 @@ impl Supervisor {
     }
 
     pub(super) fn on_start_failed(&mut self, inc: Incarnation, error: StartError, now: Monotonic) {
-        let Some(state) = self.process_of(inc) else { return };
+        let Some(state) = self.process_of(inc).cloned() else { return };
         let outcome = match state {
-            ProcessState::Stopping { outcome, .. } => outcome.clone(),
+            ProcessState::Stopping { outcome, .. } => outcome,
             ProcessState::Starting { .. }
             | ProcessState::Running { .. }
             | ProcessState::Lingering { .. }
             | ProcessState::Waiting
-            | ProcessState::Ended(_) => {
-                Outcome::Failure(Cause { at: now, node: inc.node, how: How::StartFailed(error.clone()) })
-            }
+            | ProcessState::Ended(_) => Outcome::Failure(self.cause(inc.node, How::StartFailed(error.clone()), now)),
         };
         self.record(now, What::StartFailed { inc, error });
         self.end(inc.node, outcome, LastLife::StartFailed, now);
@@ -85,11 +92,11 @@ impl Supervisor {
         let Some(state) = self.process_of(inc).cloned() else { return };
         let Some(life) = state.life().cloned() else { return };
         let age = now - life.since;
-        let pid = life.pid.unwrap_or_default();
+        let pid = life.pid;
         let outlived = match state {
             ProcessState::Starting { .. } | ProcessState::Running { .. } => {
                 self.record(now, What::Exited { inc, pid, status, age, leftovers });
-                let cause = Cause { at: now, node: id, how: How::Exited { status, age } };
+                let cause = self.cause(id, How::Exited { status, age }, now);
                 let success = self.process_spec(id).is_some_and(|process| process.is_success(status));
                 let outcome = if success { Outcome::Success(cause) } else { Outcome::Failure(cause) };
                 self.on_own_end(id, life, status, leftovers, outcome, now);
@@ -119,7 +126,7 @@ impl Supervisor {
         }
         self.set_process(id, ProcessState::Stopping { life, main, patience, outcome: outcome.clone() });
         if outcome != Outcome::Collateral {
-            self.agenda.push_back(Todo::Consequence(id));
+            self.agenda.push(Todo::Consequence(id));
         }
     }
 
@@ -144,14 +151,14 @@ impl Supervisor {
             (true, Leftovers::Wait) => {
                 self.set_process(id, ProcessState::Lingering { life, main: status, outcome });
                 if self.spec.node(id).parent.is_some_and(|parent| self.is_falling(parent)) {
-                    self.agenda.push_back(Todo::Unblocked(id));
+                    self.agenda.push(Todo::Unblocked(id));
                 }
             }
             (true, Leftovers::Stop) => {
                 let main = Main::Gone(status);
                 self.begin_stop(id, life, main, outcome, now);
                 // A fall does not wait for what the fallen one has left behind.
-                self.agenda.push_back(Todo::Consequence(id));
+                self.agenda.push(Todo::Consequence(id));
             }
         }
     }
@@ -187,7 +194,7 @@ impl Supervisor {
             ProcessState::Lingering { life, main, .. } => {
                 let cause = self.lifetime_cause(id, now);
                 self.begin_stop(id, life, Main::Gone(main), Outcome::Failure(cause), now);
-                self.agenda.push_back(Todo::Consequence(id));
+                self.agenda.push(Todo::Consequence(id));
             }
             ProcessState::Stopping { patience: Patience::Asked { .. }, .. } => self.kill_process(id, true, now),
             ProcessState::Stopping { life, patience: Patience::Killed { .. }, outcome, .. } => {
@@ -198,9 +205,9 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn lifetime_cause(&self, id: NodeId, now: Monotonic) -> Cause {
+    pub(super) fn lifetime_cause(&mut self, id: NodeId, now: Monotonic) -> Cause {
         let limit = self.spec.node(id).lifetime.unwrap_or_default();
-        Cause { at: now, node: id, how: How::Lifetime { limit } }
+        self.cause(id, How::Lifetime { limit }, now)
     }
 
     /// Asks a living process to stop as part of a fall, whatever it is doing.
@@ -292,7 +299,7 @@ impl Supervisor {
         self.set_process(id, ProcessState::Ended(Ended { at: now, outcome, last }));
         self.leave_queues(id, now);
         self.pass(id);
-        self.agenda.push_back(Todo::Ended(id));
+        self.agenda.push(Todo::Ended(id));
     }
 
     /// Replaces a process's state and keeps the counts of living processes right.

@@ -38,10 +38,10 @@ pub enum What {
         signal: Signal,
         main: Main,
     },
-    /// The main process has ended. `age`: since its start.
+    /// The main process has ended. `age`: since its start. Without a pid it was stopped before it was created.
     Exited {
         inc: Incarnation,
-        pid: u32,
+        pid: Option<u32>,
         status: ExitStatus,
         age: Duration,
         leftovers: bool,

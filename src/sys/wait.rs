@@ -76,10 +76,14 @@ pub fn reap_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Option<Reaped>> {
 /// Takes the child's job-control change, if there was one since the last call.
 ///
 /// # Errors
-/// ECHILD: it is not our child, or was reaped.
+/// ECHILD: it is not our child, or has ended.
 pub fn job_state(pidfd: BorrowedFd<'_>) -> io::Result<Option<JobState>> {
     let flags = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
-    let change = waitid(libc::P_PIDFD, pidfd.as_raw_fd() as u32, flags, None)?;
+    let change = match waitid(libc::P_PIDFD, pidfd.as_raw_fd() as u32, flags, None) {
+        // The kernel's answer also for a zombie, which can neither stop nor continue.
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
+        change => change?,
+    };
     Ok(change.and_then(|change| match change.code {
         libc::CLD_CONTINUED => Some(JobState::Continued),
         libc::CLD_STOPPED => Signal::from_number(change.status).map(JobState::Stopped),

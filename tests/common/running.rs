@@ -38,6 +38,7 @@ pub struct Fated<'s> {
     cwd: PathBuf,
     ignored: Vec<Signal>,
     by_launcher: bool,
+    via: Vec<OsString>,
     stdin: Option<Stdio>,
 }
 
@@ -50,6 +51,7 @@ impl<'s> Fated<'s> {
             cwd: scene.dir.clone(),
             ignored: Vec::new(),
             by_launcher: false,
+            via: Vec::new(),
             stdin: None,
         }
     }
@@ -76,6 +78,12 @@ impl<'s> Fated<'s> {
         self
     }
 
+    /// Starts it by way of a program that executes its arguments, as `sh -c 'ulimit -c 0; exec "$@"' sh` does.
+    pub fn via<A: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
+        self.via = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
     /// Its standard input; /dev/null unless said.
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = Some(stdin.into());
@@ -85,22 +93,22 @@ impl<'s> Fated<'s> {
     /// Starts it; its output goes to the scene's files `stdout` and `stderr`.
     pub fn start(self) -> Running<'s> {
         let scene = self.scene;
-        let mut command = if self.by_launcher {
-            let mut command = Command::new("python3");
-            command.arg(scene.path("launcher.py")).arg(scene.program()).stdout(Stdio::piped());
-            command.stderr(Stdio::inherit());
-            command
-        } else {
-            let mut command = Command::new(scene.program());
-            command.stdout(create(scene, "stdout")).stderr(create(scene, "stderr"));
-            command
-        };
-        command.args(&self.args).envs(self.env).env(MARK, &scene.dir).env_remove("RUST_LOG").current_dir(&self.cwd);
-        command.stdin(self.stdin.unwrap_or_else(Stdio::null));
+        let (stdout, stderr) = (create(scene, "stdout"), create(scene, "stderr"));
+        let mut words = self.via;
         if self.by_launcher {
-            create(scene, "stdout");
-            create(scene, "stderr");
+            let launcher = [OsString::from("python3"), scene.path("launcher.py").into()];
+            words.splice(0..0, launcher);
         }
+        words.push(scene.program().into());
+        words.extend(self.args);
+        let mut command = Command::new(&words[0]);
+        if self.by_launcher {
+            command.stdout(Stdio::piped());
+        } else {
+            command.stdout(stdout).stderr(stderr);
+        }
+        command.args(&words[1..]).envs(self.env).env(MARK, &scene.dir).env_remove("RUST_LOG").current_dir(&self.cwd);
+        command.stdin(self.stdin.unwrap_or_else(Stdio::null));
         if let Some(user) = scene.user.id() {
             command.uid(user).gid(user);
         }
@@ -115,6 +123,8 @@ impl<'s> Fated<'s> {
         };
         // SAFETY: the closure makes system calls alone and allocates nothing.
         unsafe { command.pre_exec(dispose) };
+        // Reaped through its pidfd.
+        #[expect(clippy::zombie_processes)]
         let mut child = command.spawn().unwrap();
         let first = Rc::new(Watched::open("first", child.id()));
         let (launcher, fated) = match child.stdout.take() {
@@ -242,9 +252,16 @@ impl Running<'_> {
         self.scene.read("stdout")
     }
 
-    /// fated's last line on stderr.
+    /// fated's sentence about the whole life of the tree, or the guard's about its end.
     pub fn last_word(&self) -> String {
-        self.stderr().lines().rfind(|line| line.starts_with("fated: ")).unwrap_or_default().to_owned()
+        let is_last = |line: &&str| line.contains(" ended after ") || line.contains("; the guard ended ");
+        self.stderr().lines().rfind(is_last).unwrap_or_default().to_owned()
+    }
+
+    /// Waits until fated has said this on stderr.
+    #[track_caller]
+    pub fn wait_for_word(&self, word: &str) {
+        wait_until(&format!("fated says `{word}`"), || self.stderr().contains(word));
     }
 
     /// Nothing of the tree is there any more at this moment, and nothing was left unreaped.

@@ -272,7 +272,7 @@ fn of_a_bad_file_nothing_is_started() {
     const GOOD: &str = "[process.a]\ncommand = 'python3 tree.py a'\n";
     in_parallel(users(), |user| {
         for (bad, place, says) in [
-            ("[process.b]\ncomand = 'true'\n", "bad.toml:4:1", "command"),
+            ("[process.b]\ncomand = 'true'\n", "bad.toml:5:1", "command"),
             ("[process.b]\ncommand = 'true'\nafter = ['c']\n", "bad.toml:6:10", "c"),
         ] {
             let scene = Scene::new(*user);

@@ -389,6 +389,26 @@ fn a_hanging_exec_holds_nothing_up() {
 }
 
 #[test]
+fn a_hanging_exec_holds_no_copy_of_anothers_report() {
+    let leased = Leased::new("copies");
+    let spawner = spawner();
+    let sleeping = spec(&["sleep", "1000"]);
+    let mut flight: Vec<_> = (0..10).map(|_| start(&spawner, &sleeping).0).collect();
+    // None of the ten has been looked at: all of their pipes are open in us when this one copies its table.
+    let (mut hanging, _output) = leased.hang(&spawner);
+    for started in &mut flight {
+        assert_eq!(finish(started), Ok(()));
+    }
+    assert_eq!(hanging.finish(), None);
+    flight.push(hanging);
+    for mut started in flight {
+        pidfd::send_signal(started.pidfd.as_fd(), Signal::KILL).unwrap();
+        assert_eq!(reap(&started), ExitStatus::Signaled { signal: Signal::KILL, core_dumped: false });
+        assert_eq!(finish(&mut started), Ok(()));
+    }
+}
+
+#[test]
 fn a_hanging_exec_can_be_killed() {
     let leased = Leased::new("kill");
     let (mut hanging, _output) = leased.hang(&spawner());

@@ -42,6 +42,8 @@ pub fn spec(command: &[&str]) -> ProcessSpec {
 }
 
 pub fn spawner() -> Spawner {
+    // Hundreds of starts in flight pass the usual soft limit of 1,024.
+    fd::raise_limit().unwrap();
     Spawner::new(fd::raise(pidfd::open_self().unwrap()))
 }
 
