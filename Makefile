@@ -3,6 +3,7 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
+SEEDS ?= 200000
 CARGO_TARGET_DIR ?= target
 RELEASE = $(CARGO_TARGET_DIR)/release/fated
 
@@ -26,8 +27,8 @@ check: ## formatting, lints as errors, and the house rules
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --test tidy
 
-sim: ## the deterministic simulation of the core
-	$(CARGO) test --locked --test sim -- --nocapture
+sim: ## the deterministic simulation of the core; SEEDS=N for more
+	FATED_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile sim --locked --test sim -- --nocapture
 
 bench: ## the measurements, side by side with what they are compared to
 	$(CARGO) bench --locked

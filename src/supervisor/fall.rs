@@ -257,7 +257,9 @@ impl Supervisor {
             *count = if begins { *count + 1 } else { *count - 1 };
             let scope = self.spec.node(dependency).parent;
             let decided_by_count = !self.order.crosses(dependency) && scope.is_some_and(|group| self.is_falling(group));
-            if !begins && (self.nodes[dependency.index()].live_dependants == 0 || !decided_by_count) {
+            // Only what is in a falling group waits for others in its stop.
+            let stops = self.nodes[dependency.index()].falling > 0 || scope.is_some_and(|group| self.is_falling(group));
+            if !begins && stops && (self.nodes[dependency.index()].live_dependants == 0 || !decided_by_count) {
                 self.agenda.push(Todo::Unblocked(dependency));
             }
         }
@@ -290,7 +292,19 @@ impl Supervisor {
         }
     }
 
+    /// Replaces a group's state and keeps the counts of falling groups right.
     fn set_group(&mut self, id: NodeId, state: GroupState) {
+        let before = self.is_falling(id);
         self.nodes[id.index()].state = State::Group(state);
+        let after = self.is_falling(id);
+        if before == after {
+            return;
+        }
+        let mut next = Some(id);
+        while let Some(node) = next {
+            let falling = &mut self.nodes[node.index()].falling;
+            *falling = if after { *falling + 1 } else { *falling - 1 };
+            next = self.spec.node(node).parent;
+        }
     }
 }

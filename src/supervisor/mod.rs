@@ -25,6 +25,8 @@ mod process;
 pub mod record;
 pub mod request;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -359,6 +361,7 @@ fn initial_node(spec: &TreeSpec, order: &Order, id: NodeId) -> Node {
         awaited: spec.node(id).after.len() as u32,
         live: 0,
         live_dependants: 0,
+        falling: 0,
         open_members: members,
         unpassed_members: members,
     }

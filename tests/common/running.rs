@@ -91,6 +91,7 @@ impl<'s> Fated<'s> {
     }
 
     /// Starts it; its output goes to the scene's files `stdout` and `stderr`.
+    #[expect(clippy::zombie_processes, reason = "its status is taken by pidfd, in `wait` or at the end")]
     pub fn start(self) -> Running<'s> {
         let scene = self.scene;
         let (stdout, stderr) = (create(scene, "stdout"), create(scene, "stderr"));
@@ -124,7 +125,6 @@ impl<'s> Fated<'s> {
         // SAFETY: the closure makes system calls alone and allocates nothing.
         unsafe { command.pre_exec(dispose) };
         // Reaped through its pidfd.
-        #[expect(clippy::zombie_processes)]
         let mut child = command.spawn().unwrap();
         let first = Rc::new(Watched::open("first", child.id()));
         let (launcher, fated) = match child.stdout.take() {

@@ -99,9 +99,9 @@ fn die_with_parent_is_a_matter_of_choice() {
 #[test]
 fn a_launcher_that_ends_while_fated_starts_leaves_nothing_behind() {
     in_parallel(users(), |user| {
-        for _ in 0..10 {
+        for _ in 0..5 {
             let scene = Scene::new(*user);
-            let tree = scene.fated(["run", "-t", "2s", "sleep", "100000"]).by_launcher().start();
+            let tree = scene.fated(["run", "-t", "1s", "sleep", "100000"]).by_launcher().start();
             tree.launcher().signal(Signal::KILL);
             tree.launcher().wait_end();
             tree.wait();

@@ -79,6 +79,44 @@ impl Fault {
         Self::AllAutostart,
     ];
 
+    /// Whether the laws see it without the shadow. They say what must never be, not what has to come.
+    pub fn breaks_a_law(self) -> bool {
+        match self {
+            Self::DropStart
+            | Self::DropKill
+            | Self::DropFindStrays
+            | Self::DropKillStrays
+            | Self::DropCloseQueue
+            | Self::DropEnd
+            | Self::DoubleStart
+            | Self::DoubleKill
+            | Self::DoubleCloseQueue
+            | Self::KillForStop
+            | Self::KillMainAlone
+            | Self::SerialStandsStill
+            | Self::SwapVerdict
+            | Self::CommandAfterEnd
+            | Self::LateDeadline
+            | Self::EarlyTimeout
+            | Self::LoseExit
+            | Self::LoseEmptied
+            | Self::MissLeftovers
+            | Self::ForgetAfter
+            | Self::ForgetStrays
+            | Self::ShorterStopTimeout => true,
+            Self::DropStopSignal
+            | Self::DropWake
+            | Self::DropRelease
+            | Self::WrongSignal
+            | Self::SeeSuccess
+            | Self::ForgetBudget
+            | Self::ForgetLifetime
+            | Self::IgnoreFailures
+            | Self::IgnoreNothing
+            | Self::AllAutostart => false,
+        }
+    }
+
     /// What comes out of the core in place of `command`.
     pub fn command(self, command: Command) -> Vec<Command> {
         match (self, &command) {

@@ -32,6 +32,7 @@ pub struct Laws {
     budgets: Vec<(usize, Monotonic)>,
     strays_given_up: bool,
     strays_sought: Option<Monotonic>,
+    strays_killed: Option<Monotonic>,
     told: Option<Verdict>,
     over: bool,
 }
@@ -44,7 +45,7 @@ struct Life {
     ended: bool,
     main_gone: bool,
     asked: Option<Monotonic>,
-    killed: bool,
+    killed: Option<Monotonic>,
     given_up: bool,
     /// What is left of it is the tree's.
     released: bool,
@@ -72,6 +73,7 @@ impl Laws {
             budgets: Vec::new(),
             strays_given_up: false,
             strays_sought: None,
+            strays_killed: None,
             told: None,
             over: false,
         }
@@ -118,7 +120,11 @@ impl Laws {
                 let fits = life.is_some_and(|life| life.main_gone || !leftovers);
                 law(fits, || format!("{command:?} for a life that is none, or has no leftovers"))
             }
-            Command::Kill { inc, .. } => self.on_kill(*inc, now),
+            Command::Kill { inc, scope } => {
+                let whole = *scope == Scope::Everything || self.ignores(inc.node);
+                law(whole, || format!("{command:?} leaves something alive"))?;
+                self.on_kill(*inc, now)
+            }
             Command::Release { inc } => {
                 let ignores = self.ignores(inc.node);
                 let life = self.life(*inc).ok_or("a release of nothing")?;
@@ -141,6 +147,9 @@ impl Laws {
                 law(living.is_none(), || format!("strays are sought while node {living:?} lives"))
             }
             Command::SignalStrays { .. } | Command::KillStrays => {
+                if *command == Command::KillStrays {
+                    self.strays_killed = Some(now);
+                }
                 law(self.strays_sought.is_some(), || format!("{command:?} before strays were sought"))
             }
             Command::Suspend => Ok(()),
@@ -157,8 +166,8 @@ impl Laws {
             law(self.has_passed(dependency), || format!("{inc:?} is started before {dependency:?} is ready"))?;
         }
         let (passed, ended, main_gone) = (false, false, false);
-        let (killed, given_up, released) = (false, false, false);
-        let life = Life { inc, since: now, passed, ended, main_gone, asked: None, killed, given_up, released };
+        let (given_up, released) = (false, false);
+        let life = Life { inc, since: now, passed, ended, main_gone, asked: None, killed: None, given_up, released };
         self.lives[inc.node.index()] = Some(life);
         Ok(())
     }
@@ -178,14 +187,14 @@ impl Laws {
         let groups: HashSet<usize> = ancestors(&self.spec, inc.node).map(NodeId::index).collect();
         let spent = self.budgets.iter().any(|(group, until)| groups.contains(group) && *until <= now);
         let hurried = self.hurried || spent;
-        let life = self.life(inc).filter(|life| !life.ended && !life.killed);
+        let life = self.life(inc).filter(|life| !life.ended && life.killed.is_none());
         let Some(life) = life else { return Err(format!("{inc:?} is killed twice, or not alive")) };
         let overdue = match (timeout, life.asked) {
             (Some(Limit::After(timeout)), Some(asked)) => now >= asked + timeout,
             (Some(limit), None) => limit == Limit::AT_ONCE,
             (Some(Limit::Never), Some(_)) | (None, _) => false,
         };
-        life.killed = true;
+        life.killed = Some(now);
         law(overdue || hurried, || format!("{inc:?} is killed before its stop timeout"))
     }
 
@@ -197,11 +206,14 @@ impl Laws {
             What::Stopping { inc, main, .. } => self.on_stopping(*inc, *main, now),
             What::Unkillable { inc } => {
                 self.update(*inc, |life| (life.passed, life.ended, life.given_up) = (true, true, true));
-                Ok(())
+                let killed = self.life(*inc).and_then(|life| life.killed);
+                let patient = killed.is_some_and(|killed| now >= killed + KILL_PATIENCE);
+                law(patient, || format!("{inc:?} is given up before it had the time to die"))
             }
             What::StraysUnkillable => {
                 self.strays_given_up = true;
-                Ok(())
+                let patient = self.strays_killed.is_some_and(|killed| now >= killed + KILL_PATIENCE);
+                law(patient, || "strays are given up before they had the time to die".into())
             }
             What::GroupEnded { group } => {
                 let inside = |id: &NodeId| ancestors(&self.spec, *id).any(|above| above == *group);

@@ -7,7 +7,7 @@
 use fated::exit::ExitStatus;
 use fated::name::{Incarnation, NodeId};
 use fated::signal::Signal;
-use fated::spec::{Consequence, Door, Leftovers, NodeKind, ProcessSpec, QueueEnd, TreeSpec};
+use fated::spec::{Door, Leftovers, ProcessSpec, QueueEnd, TreeSpec};
 use fated::start::StartError;
 use fated::supervisor::HASTENED_TIMEOUT;
 use fated::supervisor::command::{Command, Scope};
@@ -21,15 +21,15 @@ use crate::last::End;
 pub struct Shadow {
     pub spec: TreeSpec,
     pub nodes: Vec<Node>,
-    members: Vec<Vec<usize>>,
-    dependants: Vec<Vec<usize>>,
+    pub members: Vec<Vec<usize>>,
+    pub dependants: Vec<Vec<usize>>,
     /// 0: calm; 1: every stop timeout is a second at most; 2: everything is killed.
     pub urgency: u8,
     /// Somebody outside asked for the end.
     pub stop_wanted: bool,
     pub stop_signal: Option<Signal>,
     pub end: End,
-    closed: Vec<(usize, QueueEnd)>,
+    pub closed: Vec<(usize, QueueEnd)>,
     pub expected: Vec<Command>,
     /// Counts what happened, so that of two things in one instant the earlier is known.
     moment: u64,
@@ -63,13 +63,13 @@ pub struct Node {
     pub phase: Phase,
     pub own: Option<Own>,
     /// The own end takes effect one level up from now on.
-    arisen: bool,
+    pub arisen: bool,
     /// A process that has been ready or has ended.
-    ready: bool,
+    pub ready: bool,
     pub inc: Option<Incarnation>,
-    since: Monotonic,
+    pub since: Monotonic,
     /// Lifetime of what is live, budget of what falls.
-    expires: Option<Monotonic>,
+    pub expires: Option<Monotonic>,
     pub main: Option<ExitStatus>,
     pub stop: Stop,
     pub given_up: bool,
@@ -122,7 +122,7 @@ impl Shadow {
         self.spec.nodes[id].process()
     }
 
-    fn parent(&self, id: usize) -> Option<usize> {
+    pub fn parent(&self, id: usize) -> Option<usize> {
         self.spec.nodes[id].parent.map(NodeId::index)
     }
 
@@ -269,17 +269,17 @@ impl Shadow {
             // fated's own children end: no message for anybody.
             (Signal::CHLD, _) => {}
             (Signal::TSTP | Signal::TTIN | Signal::TTOU, _) => {
-                self.signal_everything(Signal::STOP, Scope::Everything);
+                self.signal_all(Signal::STOP, Scope::Everything);
                 self.expected.push(Command::Suspend);
             }
-            (Signal::CONT, _) => self.signal_everything(Signal::CONT, Scope::Everything),
+            (Signal::CONT, _) => self.signal_all(Signal::CONT, Scope::Everything),
             (_, Some(_)) if received == Signal::TERM => {
                 if signal != Signal::TERM {
                     self.stop_signal = Some(signal);
                 }
                 self.request(how, now);
             }
-            (_, Some(run)) => self.signal_everything(signal, if run.signal_group { Scope::Group } else { Scope::Main }),
+            (_, Some(run)) => self.signal_all(signal, if run.signal_group { Scope::Group } else { Scope::Main }),
             (Signal::TERM | Signal::HUP, None) => self.request(how, now),
             (Signal::INT | Signal::QUIT, None) if self.nodes[0].phase == Phase::Live => self.request(how, now),
             (Signal::INT | Signal::QUIT, None) => self.hasten(now),
@@ -314,19 +314,19 @@ impl Shadow {
         self.hasten_strays(now);
     }
 
-    fn signal_everything(&mut self, signal: Signal, scope: Scope) {
+    fn signal_all(&mut self, signal: Signal, scope: Scope) {
         let living = self.nodes.iter().filter(|node| node.phase == Phase::Live).filter_map(|node| node.inc);
         let commands: Vec<_> = living.map(|inc| Command::Signal { inc, signal, scope }).collect();
         self.expected.extend(commands);
     }
 
-    fn own(&mut self, success: bool, id: usize, how: How, now: Monotonic) -> Own {
+    pub fn own(&mut self, success: bool, id: usize, how: How, now: Monotonic) -> Own {
         self.moment += 1;
         Own { success, cause: Cause { at: now, node: NodeId(id as u32), how }, moment: self.moment }
     }
 
     /// Nothing of the process is left, or it will never run.
-    fn over(&mut self, id: usize) {
+    pub fn over(&mut self, id: usize) {
         let node = &mut self.nodes[id];
         node.phase = Phase::Over;
         node.ready = true;
@@ -341,7 +341,7 @@ impl Shadow {
         }
     }
 
-    fn begin_stop(&mut self, id: usize, now: Monotonic) {
+    pub fn begin_stop(&mut self, id: usize, now: Monotonic) {
         let Some(plan) = self.process(id).map(|process| process.stop) else { return };
         let limit = self.patience(plan.timeout);
         if limit == Limit::AT_ONCE {
@@ -373,192 +373,5 @@ impl Shadow {
         let scope = if process.leftovers == Leftovers::Ignore { Scope::Main } else { Scope::Everything };
         self.expected.push(Command::Kill { inc, scope });
         self.nodes[id].stop = Stop::Killed(now + KILL_PATIENCE);
-    }
-}
-
-/// What follows from what: each rule looks at all nodes and says whether it changed anything.
-impl Shadow {
-    fn settle(&mut self, now: Monotonic) {
-        while self.end_groups(now) || self.draw_consequences(now) || self.stop_in_falls(now) || self.start(now) {}
-        self.close_queues();
-        self.end_tree(now);
-    }
-
-    /// A member whose end means the group's end lets it fall.
-    fn draw_consequences(&mut self, now: Monotonic) -> bool {
-        for group in 0..self.nodes.len() {
-            if self.process(group).is_some() || self.nodes[group].phase != Phase::Live {
-                continue;
-            }
-            let arisen = self.members[group].iter().filter(|member| self.nodes[**member].arisen);
-            let first = arisen.filter_map(|member| self.fatal(*member)).min_by_key(|own| own.moment);
-            if let Some(own) = first {
-                self.fall(group, own, now);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// The own end of a member, if it means the group's end.
-    fn fatal(&self, member: usize) -> Option<Own> {
-        let own = self.nodes[member].own.clone()?;
-        let fate = self.spec.nodes[member].fate;
-        let consequence = if own.success { fate.on_success } else { fate.on_failure };
-        (consequence == Consequence::End).then_some(own)
-    }
-
-    fn fall(&mut self, group: usize, own: Own, now: Monotonic) {
-        let earlier = self.pending(group).filter(|pending| pending.moment < own.moment);
-        self.begin_fall(group, Some(earlier.unwrap_or(own)), now);
-    }
-
-    /// The earliest end on its way in a group that would bring it down as well.
-    fn pending(&self, group: usize) -> Option<Own> {
-        let member = |member: &usize| {
-            let node = &self.nodes[*member];
-            match (&node.phase, self.process(*member)) {
-                (Phase::Live, None) => {
-                    let own = self.pending(*member)?;
-                    let fate = self.spec.nodes[*member].fate;
-                    let consequence = if own.success { fate.on_success } else { fate.on_failure };
-                    (consequence == Consequence::End).then_some(own)
-                }
-                (Phase::Live | Phase::Falling, _) => self.fatal(*member),
-                (Phase::Idle | Phase::Over, _) => None,
-            }
-        };
-        self.members[group].iter().filter_map(member).min_by_key(|own| own.moment)
-    }
-
-    fn begin_fall(&mut self, group: usize, own: Option<Own>, now: Monotonic) {
-        let budget = match &self.spec.nodes[group].kind {
-            NodeKind::Group(spec) => spec.stop_budget.and_then(|budget| budget.from(now)),
-            NodeKind::Process(_) => None,
-        };
-        let node = &mut self.nodes[group];
-        (node.phase, node.own, node.expires) = (Phase::Falling, own, budget);
-        for index in 0..self.members[group].len() {
-            let member = self.members[group][index];
-            match (&self.nodes[member].phase, self.process(member).is_some()) {
-                (Phase::Idle, true) => self.over(member),
-                (Phase::Idle | Phase::Live, false) => self.begin_fall(member, None, now),
-                (Phase::Live, true) | (Phase::Falling | Phase::Over, _) => {}
-            }
-        }
-    }
-
-    fn end_groups(&mut self, now: Monotonic) -> bool {
-        for group in (0..self.nodes.len()).rev() {
-            let ended = self.members[group].iter().all(|member| self.nodes[*member].phase == Phase::Over);
-            if self.process(group).is_some() || !ended {
-                continue;
-            }
-            match self.nodes[group].phase {
-                Phase::Live => {
-                    // The last end may have more to say than that all have ended.
-                    if self.members[group].iter().any(|member| self.fatal(*member).is_some()) {
-                        continue;
-                    }
-                    self.nodes[group].own = Some(self.own(true, group, How::AllEnded, now));
-                }
-                Phase::Falling => {}
-                Phase::Idle | Phase::Over => continue,
-            }
-            self.over(group);
-            return true;
-        }
-        false
-    }
-
-    /// What is in a falling group is asked to stop once nothing after it that is also to end still lives.
-    fn stop_in_falls(&mut self, now: Monotonic) -> bool {
-        let mut any = false;
-        for id in (0..self.nodes.len()).rev() {
-            let waits = self.process(id).is_some() && self.nodes[id].phase == Phase::Live;
-            if waits && self.nodes[id].stop == Stop::No && self.falls_around(id) && !self.is_blocked(id) {
-                self.begin_stop(id, now);
-                any = true;
-            }
-        }
-        any
-    }
-
-    fn falls_around(&self, id: usize) -> bool {
-        self.ancestors(id).any(|group| self.nodes[group].phase == Phase::Falling)
-    }
-
-    fn is_blocked(&self, id: usize) -> bool {
-        core::iter::once(id).chain(self.ancestors(id)).any(|node| {
-            self.dependants[node].iter().any(|dependant| {
-                let to_end = match self.process(*dependant) {
-                    Some(_) => self.nodes[*dependant].stop != Stop::No,
-                    None => self.nodes[*dependant].phase == Phase::Falling,
-                };
-                (to_end || self.falls_around(*dependant)) && self.is_alive(*dependant)
-            })
-        })
-    }
-
-    fn is_alive(&self, id: usize) -> bool {
-        match self.process(id) {
-            Some(_) => self.nodes[id].phase == Phase::Live,
-            None => self.members[id].iter().any(|member| self.is_alive(*member)),
-        }
-    }
-
-    /// A node has been ready, or has ended.
-    fn has_passed(&self, id: usize) -> bool {
-        match (self.process(id), &self.nodes[id].phase) {
-            (_, Phase::Over) => true,
-            (Some(_), _) => self.nodes[id].ready,
-            (None, _) => !self.members[id].is_empty() && self.members[id].iter().all(|member| self.has_passed(*member)),
-        }
-    }
-
-    fn start(&mut self, now: Monotonic) -> bool {
-        // A process starts only when nothing else is left to follow in this step.
-        let runs = |id: &usize| self.process(*id).is_some_and(|process| process.autostart);
-        let (last, first): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(runs);
-        for id in first.into_iter().chain(last) {
-            let parent_lives = self.parent(id).is_none_or(|parent| self.nodes[parent].phase == Phase::Live);
-            if self.nodes[id].phase != Phase::Idle || !parent_lives {
-                continue;
-            }
-            if !self.spec.nodes[id].after.iter().all(|dependency| self.has_passed(dependency.index())) {
-                continue;
-            }
-            if self.process(id).is_some_and(|process| !process.autostart) {
-                self.over(id);
-                return true;
-            }
-            if self.process(id).is_some() {
-                let inc = Incarnation { node: NodeId(id as u32), serial: 0 };
-                self.expected.push(Command::Start { inc });
-            }
-            let node = &mut self.nodes[id];
-            (node.phase, node.since) = (Phase::Live, now);
-            node.expires = self.spec.nodes[id].lifetime.map(|lifetime| now + lifetime);
-            return true;
-        }
-        false
-    }
-
-    fn close_queues(&mut self) {
-        for index in 0..self.spec.queues.len() {
-            for end in [QueueEnd::Put, QueueEnd::Get] {
-                let may_use = |id: usize| {
-                    let mut uses = self.process(id).into_iter().flat_map(|process| &process.queues);
-                    let named = |put, get| if end == QueueEnd::Put { put } else { get };
-                    self.nodes[id].phase != Phase::Over
-                        && uses.any(|usage| usage.queue.index() == index && named(usage.put, usage.get))
-                };
-                if !self.closed.contains(&(index, end)) && !(0..self.nodes.len()).any(may_use) {
-                    let queue = fated::name::QueueId(index as u32);
-                    self.expected.push(Command::CloseQueue { queue, end });
-                    self.closed.push((index, end));
-                }
-            }
-        }
     }
 }

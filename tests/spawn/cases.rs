@@ -262,7 +262,7 @@ fn on_a_terminal_its_group_is_in_the_foreground() {
         assert_eq!(fields[7] == fields[0], takes, "{stat}");
         if takes {
             assert_eq!(tty::foreground(terminal.as_fd()), Some(started.pid));
-            tty::take_back(&terminal, started.pid).unwrap();
+            tty::set_foreground(terminal.as_fd(), tty::own_group()).unwrap();
         }
         assert_eq!(tty::foreground(terminal.as_fd()), Some(tty::own_group()));
         reap(&started);

@@ -1,0 +1,196 @@
+//! The shadow's rules for what follows from what.
+
+use fated::name::{Incarnation, NodeId};
+use fated::spec::{Consequence, NodeKind, QueueEnd};
+use fated::supervisor::command::Command;
+use fated::supervisor::record::How;
+use fated::time::Monotonic;
+
+use crate::shadow::{Own, Phase, Shadow, Stop};
+
+/// What follows from what: each rule looks at all nodes and says whether it changed anything.
+impl Shadow {
+    pub fn settle(&mut self, now: Monotonic) {
+        while self.end_groups(now) || self.draw_consequences(now) || self.stop_in_falls(now) || self.start(now) {}
+        self.close_queues();
+        self.end_tree(now);
+    }
+
+    /// A member whose end means the group's end lets it fall.
+    fn draw_consequences(&mut self, now: Monotonic) -> bool {
+        for group in 0..self.nodes.len() {
+            if self.process(group).is_some() || self.nodes[group].phase != Phase::Live {
+                continue;
+            }
+            let arisen = self.members[group].iter().filter(|member| self.nodes[**member].arisen);
+            let first = arisen.filter_map(|member| self.fatal(*member)).min_by_key(|own| own.moment);
+            if let Some(own) = first {
+                self.fall(group, own, now);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The own end of a member, if it means the group's end.
+    fn fatal(&self, member: usize) -> Option<Own> {
+        let own = self.nodes[member].own.clone()?;
+        let fate = self.spec.nodes[member].fate;
+        let consequence = if own.success { fate.on_success } else { fate.on_failure };
+        (consequence == Consequence::End).then_some(own)
+    }
+
+    pub fn fall(&mut self, group: usize, own: Own, now: Monotonic) {
+        let earlier = self.pending(group).filter(|pending| pending.moment < own.moment);
+        self.begin_fall(group, Some(earlier.unwrap_or(own)), now);
+    }
+
+    /// The earliest end on its way in a group that would bring it down as well.
+    fn pending(&self, group: usize) -> Option<Own> {
+        let member = |member: &usize| {
+            let node = &self.nodes[*member];
+            match (&node.phase, self.process(*member)) {
+                (Phase::Live, None) => {
+                    let own = self.pending(*member)?;
+                    let fate = self.spec.nodes[*member].fate;
+                    let consequence = if own.success { fate.on_success } else { fate.on_failure };
+                    (consequence == Consequence::End).then_some(own)
+                }
+                (Phase::Live | Phase::Falling, _) => self.fatal(*member),
+                (Phase::Idle | Phase::Over, _) => None,
+            }
+        };
+        self.members[group].iter().filter_map(member).min_by_key(|own| own.moment)
+    }
+
+    fn begin_fall(&mut self, group: usize, own: Option<Own>, now: Monotonic) {
+        let budget = match &self.spec.nodes[group].kind {
+            NodeKind::Group(spec) => spec.stop_budget.and_then(|budget| budget.from(now)),
+            NodeKind::Process(_) => None,
+        };
+        let node = &mut self.nodes[group];
+        (node.phase, node.own, node.expires) = (Phase::Falling, own, budget);
+        for index in 0..self.members[group].len() {
+            let member = self.members[group][index];
+            match (&self.nodes[member].phase, self.process(member).is_some()) {
+                (Phase::Idle, true) => self.over(member),
+                (Phase::Idle | Phase::Live, false) => self.begin_fall(member, None, now),
+                (Phase::Live, true) | (Phase::Falling | Phase::Over, _) => {}
+            }
+        }
+    }
+
+    fn end_groups(&mut self, now: Monotonic) -> bool {
+        for group in (0..self.nodes.len()).rev() {
+            let ended = self.members[group].iter().all(|member| self.nodes[*member].phase == Phase::Over);
+            if self.process(group).is_some() || !ended {
+                continue;
+            }
+            match self.nodes[group].phase {
+                Phase::Live => {
+                    // The last end may have more to say than that all have ended.
+                    if self.members[group].iter().any(|member| self.fatal(*member).is_some()) {
+                        continue;
+                    }
+                    self.nodes[group].own = Some(self.own(true, group, How::AllEnded, now));
+                }
+                Phase::Falling => {}
+                Phase::Idle | Phase::Over => continue,
+            }
+            self.over(group);
+            return true;
+        }
+        false
+    }
+
+    /// What is in a falling group is asked to stop once nothing after it that is also to end still lives.
+    pub fn stop_in_falls(&mut self, now: Monotonic) -> bool {
+        let mut any = false;
+        for id in (0..self.nodes.len()).rev() {
+            let waits = self.process(id).is_some() && self.nodes[id].phase == Phase::Live;
+            if waits && self.nodes[id].stop == Stop::No && self.falls_around(id) && !self.is_blocked(id) {
+                self.begin_stop(id, now);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn falls_around(&self, id: usize) -> bool {
+        self.ancestors(id).any(|group| self.nodes[group].phase == Phase::Falling)
+    }
+
+    fn is_blocked(&self, id: usize) -> bool {
+        core::iter::once(id).chain(self.ancestors(id)).any(|node| {
+            self.dependants[node].iter().any(|dependant| {
+                let to_end = match self.process(*dependant) {
+                    Some(_) => self.nodes[*dependant].stop != Stop::No,
+                    None => self.nodes[*dependant].phase == Phase::Falling,
+                };
+                (to_end || self.falls_around(*dependant)) && self.is_alive(*dependant)
+            })
+        })
+    }
+
+    fn is_alive(&self, id: usize) -> bool {
+        match self.process(id) {
+            Some(_) => self.nodes[id].phase == Phase::Live,
+            None => self.members[id].iter().any(|member| self.is_alive(*member)),
+        }
+    }
+
+    /// A node has been ready, or has ended.
+    fn has_passed(&self, id: usize) -> bool {
+        match (self.process(id), &self.nodes[id].phase) {
+            (_, Phase::Over) => true,
+            (Some(_), _) => self.nodes[id].ready,
+            (None, _) => !self.members[id].is_empty() && self.members[id].iter().all(|member| self.has_passed(*member)),
+        }
+    }
+
+    fn start(&mut self, now: Monotonic) -> bool {
+        // A process starts only when nothing else is left to follow in this step.
+        let runs = |id: &usize| self.process(*id).is_some_and(|process| process.autostart);
+        let (last, first): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(runs);
+        for id in first.into_iter().chain(last) {
+            let parent_lives = self.parent(id).is_none_or(|parent| self.nodes[parent].phase == Phase::Live);
+            if self.nodes[id].phase != Phase::Idle || !parent_lives {
+                continue;
+            }
+            if !self.spec.nodes[id].after.iter().all(|dependency| self.has_passed(dependency.index())) {
+                continue;
+            }
+            if self.process(id).is_some_and(|process| !process.autostart) {
+                self.over(id);
+                return true;
+            }
+            if self.process(id).is_some() {
+                let inc = Incarnation { node: NodeId(id as u32), serial: 0 };
+                self.expected.push(Command::Start { inc });
+            }
+            let node = &mut self.nodes[id];
+            (node.phase, node.since) = (Phase::Live, now);
+            node.expires = self.spec.nodes[id].lifetime.map(|lifetime| now + lifetime);
+            return true;
+        }
+        false
+    }
+
+    fn close_queues(&mut self) {
+        for index in 0..self.spec.queues.len() {
+            for end in [QueueEnd::Put, QueueEnd::Get] {
+                let may_use = |id: usize| {
+                    let mut uses = self.process(id).into_iter().flat_map(|process| &process.queues);
+                    let named = |put, get| if end == QueueEnd::Put { put } else { get };
+                    self.nodes[id].phase != Phase::Over
+                        && uses.any(|usage| usage.queue.index() == index && named(usage.put, usage.get))
+                };
+                if !self.closed.contains(&(index, end)) && !(0..self.nodes.len()).any(may_use) {
+                    let queue = fated::name::QueueId(index as u32);
+                    self.expected.push(Command::CloseQueue { queue, end });
+                    self.closed.push((index, end));
+                }
+            }
+        }
+    }
+}
