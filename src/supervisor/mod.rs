@@ -52,6 +52,9 @@ pub struct Supervisor {
     order: Order,
     nodes: Vec<Node>,
     queue_users: Vec<QueueUsers>,
+    /// Queue ends to close once all that the present event means has been drawn: who is to be stopped because of the same
+    /// end is sent its stop signal before it sees the end of a queue, which it would take for a success.
+    closing: Vec<(QueueId, QueueEnd)>,
     ending: Ending,
     urgency: Urgency,
     /// Somebody outside asked for the tree's end: nothing is waited for any longer that could live on.
@@ -91,6 +94,7 @@ impl Supervisor {
             order,
             nodes,
             queue_users,
+            closing: Vec::new(),
             ending: Ending::NotYet,
             urgency: Urgency::Calm,
             stop_requested: false,
@@ -179,6 +183,9 @@ impl Supervisor {
                 Todo::Unblocked(id) => self.stop_what_may(id, now),
                 Todo::Open(id) | Todo::Start(id) => self.try_start(id, now),
             }
+        }
+        for (queue, end) in core::mem::take(&mut self.closing) {
+            self.close(queue, end, now);
         }
         self.begin_ending_if_due(now);
         if cfg!(debug_assertions) {
@@ -299,22 +306,18 @@ impl Supervisor {
     }
 
     /// The process will not run again: a queue end that nobody else may use is closed.
-    fn leave_queues(&mut self, id: NodeId, now: Monotonic) {
+    fn leave_queues(&mut self, id: NodeId) {
         let Some(process) = self.spec.node(id).process() else { return };
-        let mut closed = Vec::new();
         for usage in &process.queues {
             let users = &mut self.queue_users[usage.queue.index()];
             if usage.put {
                 users.putters -= 1;
-                closed.extend((users.putters == 0).then_some((usage.queue, QueueEnd::Put)));
+                self.closing.extend((users.putters == 0).then_some((usage.queue, QueueEnd::Put)));
             }
             if usage.get {
                 users.getters -= 1;
-                closed.extend((users.getters == 0).then_some((usage.queue, QueueEnd::Get)));
+                self.closing.extend((users.getters == 0).then_some((usage.queue, QueueEnd::Get)));
             }
-        }
-        for (queue, end) in closed {
-            self.close(queue, end, now);
         }
     }
 

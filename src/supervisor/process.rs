@@ -297,7 +297,7 @@ impl Supervisor {
     /// The node has ended: nothing of it is left, or what is left is the tree's.
     fn end(&mut self, id: NodeId, outcome: Outcome, last: LastLife, now: Monotonic) {
         self.set_process(id, ProcessState::Ended(Ended { at: now, outcome, last }));
-        self.leave_queues(id, now);
+        self.leave_queues(id);
         self.pass(id);
         self.agenda.push(Todo::Ended(id));
     }
