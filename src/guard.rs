@@ -11,7 +11,7 @@ use crate::exit::{ExitStatus, Verdict};
 use crate::signal::Signal;
 use crate::sys::signalfd::SignalFd;
 use crate::sys::wait::Any;
-use crate::sys::{clock, fd, kill, pidfd, process, readiness, stdio, tty, wait};
+use crate::sys::{clock, fd, kill, pidfd, process, procfs, readiness, stdio, tty, wait};
 use crate::time::Duration;
 
 /// How long what is left of a tree may take to die after it was sent SIGKILL.
@@ -19,6 +19,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How soon the guard looks again for what was forked while it killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How many signals are passed on before the guard looks at everything else again.
+const SIGNALS_A_TURN: usize = 256;
 
 /// Room to read a list of children, in bytes.
 const SCRATCH: usize = 64 * 1024;
@@ -34,13 +37,15 @@ pub struct Guard {
     pub verdict: OwnedFd,
     /// Signals that were ignored when fated was started.
     pub ignored: Vec<Signal>,
+    /// Children that were there before fated began: not ours to end.
+    pub strangers: Vec<u32>,
 }
 
 /// Watches over the supervisor until it has ended; how fated ends.
 ///
 /// # Errors
 /// The system refuses what the guard needs to begin; the supervisor was killed then.
-pub fn watch(guard: Guard) -> io::Result<Verdict> {
+pub fn watch(mut guard: Guard) -> io::Result<Verdict> {
     let mut scratch = vec![0; SCRATCH];
     let signals =
         match SignalFd::new().and_then(|signals| fd::set_nonblocking(guard.verdict.as_fd(), true).map(|()| signals)) {
@@ -68,7 +73,7 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
             return Ok(match read_verdict(&guard.verdict) {
                 Some(verdict) => verdict,
                 None => {
-                    let verdict = end_everything(&signals, reaped.status, &mut scratch);
+                    let verdict = end_everything(&signals, reaped.status, &mut guard.strangers, &mut scratch);
                     if let Some(terminal) = &guard.terminal {
                         let _ = tty::take_from_the_gone(terminal.as_fd());
                     }
@@ -83,7 +88,9 @@ pub fn watch(guard: Guard) -> io::Result<Verdict> {
 /// and the terminal is given back. If we stopped ourselves it would stop us a second time, perhaps after we were
 /// continued.
 fn pass_signals_on(signals: &SignalFd, guard: &Guard) {
-    while let Ok(Some(received)) = signals.read() {
+    // Bounded, so that a sender without end does not hide the supervisor's death.
+    for _ in 0..SIGNALS_A_TURN {
+        let Ok(Some(received)) = signals.read() else { return };
         let signal = received.signal;
         let from_supervisor = received.pid == guard.supervisor_pid;
         if signal != Signal::CHLD && !from_supervisor && !guard.ignored.contains(&signal) {
@@ -93,27 +100,60 @@ fn pass_signals_on(signals: &SignalFd, guard: &Guard) {
 }
 
 /// The supervisor did not say how it ends: it was killed, or broke. Nothing that it looked after survives it.
-fn end_everything(signals: &SignalFd, status: ExitStatus, scratch: &mut [u8]) -> Verdict {
+fn end_everything(signals: &SignalFd, status: ExitStatus, strangers: &mut Vec<u32>, scratch: &mut [u8]) -> Verdict {
     let deadline = clock::now() + KILL_PATIENCE;
     let mut ended = 0_u32;
-    loop {
-        kill::kill_children_of_self(scratch);
-        loop {
-            match wait::peek_any() {
-                Ok(Any::Zombie(pid)) => ended += u32::from(matches!(wait::reap_pid(pid), Ok(Some(_)))),
-                Ok(Any::NoneExited) => break,
-                Ok(Any::NoChildren) | Err(_) => {
-                    say(format_args!("the supervisor {status}; the guard ended what was left of the tree ({ended})"));
-                    return Verdict::SUPERVISOR_KILLED;
+    let mut empty_looks = 0;
+    // Where strangers keep us from having no children, two looks have to agree that nobody else is left.
+    while empty_looks < 2 {
+        let alive = kill::kill_children_of_self(scratch, strangers);
+        empty_looks = if alive == 0 { empty_looks + 1 } else { 0 };
+        match reap_all(strangers, &mut ended) {
+            Left::Nobody => break,
+            Left::Somebody if alive == 0 => {}
+            Left::Somebody => {
+                let now = clock::now();
+                if now >= deadline {
+                    tell_survivors(status, strangers);
+                    return Verdict::UNKILLABLE;
                 }
+                wait_for_a_death(signals, deadline.since(now));
             }
         }
-        let now = clock::now();
-        if now >= deadline {
-            say(format_args!("the supervisor {status}; something that was left of the tree cannot be killed"));
-            return Verdict::UNKILLABLE;
+    }
+    say(format_args!("the supervisor {status}; the guard ended what was left of the tree ({ended})"));
+    Verdict::SUPERVISOR_KILLED
+}
+
+enum Left {
+    Nobody,
+    Somebody,
+}
+
+/// Reaps whoever has ended, counting those of the tree.
+fn reap_all(strangers: &mut Vec<u32>, ended: &mut u32) -> Left {
+    loop {
+        match wait::peek_any() {
+            Ok(Any::Zombie(pid)) => {
+                let _ = wait::reap_pid(pid);
+                let known = strangers.len();
+                strangers.retain(|stranger| *stranger != pid);
+                *ended += u32::from(strangers.len() == known);
+            }
+            Ok(Any::NoneExited) => return Left::Somebody,
+            Ok(Any::NoChildren) | Err(_) => return Left::Nobody,
         }
-        wait_for_a_death(signals, deadline.since(now));
+    }
+}
+
+/// Names what cannot be killed. The work is over: here the guard may allocate.
+fn tell_survivors(status: ExitStatus, strangers: &[u32]) {
+    say(format_args!("the supervisor {status}; something that was left of the tree cannot be killed:"));
+    let children = procfs::children_of_self().unwrap_or_default();
+    for pid in children.into_iter().filter(|pid| !strangers.contains(pid)).take(5) {
+        if let Some(stat) = procfs::stat(pid) {
+            say(format_args!("{}", procfs::describe(&procfs::Found { pid, stat })));
+        }
     }
 }
 

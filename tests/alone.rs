@@ -102,7 +102,7 @@ fn a_fork_stops_itself_and_is_continued() {
 fn everything_below_is_killed() {
     prctl::set_subreaper().unwrap();
     assert_eq!(wait::peek_any().unwrap(), Any::NoChildren);
-    assert_eq!(kill::kill_children_of_self(&mut [0; 64]), 0);
+    assert_eq!(kill::kill_children_of_self(&mut [0; 64], &[]), 0);
     let mut family = family();
     let own = pidfd::open(family.id()).unwrap();
 
@@ -113,7 +113,7 @@ fn everything_below_is_killed() {
     loop {
         match wait::peek_any().unwrap() {
             Any::Zombie(pid) => assert!(wait::reap_pid(pid).unwrap().is_some()),
-            Any::NoneExited => killed += kill::kill_children_of_self(&mut buffer),
+            Any::NoneExited => killed += kill::kill_children_of_self(&mut buffer, &[]),
             Any::NoChildren => break,
         }
         assert!(began.elapsed() < Duration::from_secs(60), "not all are dead");

@@ -30,7 +30,7 @@ use crate::spawn::Spawner;
 use crate::spec::Session;
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Event, Tie};
-use crate::supervisor::record::Record;
+use crate::supervisor::record::{Record, What};
 use crate::sys::fd::DescriptorLimit;
 use crate::sys::pidfd;
 use crate::sys::signalfd::SignalFd;
@@ -41,6 +41,12 @@ use crate::time::{Duration, Monotonic};
 
 /// How many readiness reports one call to the kernel takes.
 const EVENTS: usize = 1024;
+
+/// How many signals are taken before everything else has its turn.
+const SIGNALS_A_TURN: usize = 256;
+
+/// How soon descendants are looked for again, where one look did not suffice or could not be had.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 pub struct Shell {
     pub(super) core: Supervisor,
@@ -71,6 +77,10 @@ pub struct Shell {
     pub(super) in_flight_max: usize,
     /// The last look at the descendants, for the rest of the turn.
     pub(super) looked: Option<Survey>,
+    /// When descendants are looked for at the latest, whether or not a child tells of a change.
+    pub(super) look_again: Option<Monotonic>,
+    /// The tree was stopped with us, by job control, and was not continued.
+    pub(super) suspended: bool,
     pub(super) ready: Ready,
     pub(super) verdict: Option<Verdict>,
     /// With a verdict: helpers that do not end are waited for no longer.
@@ -122,6 +132,16 @@ impl Shell {
         // A child's end that its own descriptor has not told yet is told by SIGCHLD.
         if sources.contains(&Source::Signals) {
             signals = self.read_signals(&mut found);
+        }
+        let again = self.look_again.is_some_and(|at| at <= clock::now());
+        if again {
+            self.look_again = None;
+        }
+        if found.children_changed || again {
+            found.children_changed = true;
+            self.kin.children_changed();
+            self.look_for_the_dead(&mut found);
+            self.look_for_job_stops();
         }
         for source in &sources {
             match *source {
@@ -198,23 +218,19 @@ impl Shell {
     /// What the kernel reports as signals; those of children lead to the deaths, the others are returned.
     fn read_signals(&mut self, found: &mut Found) -> Vec<Signal> {
         let mut received = Vec::new();
-        loop {
+        for _ in 0..SIGNALS_A_TURN {
             match self.signals.read() {
                 Ok(Some(info)) if info.signal == Signal::CHLD => found.children_changed = true,
                 Ok(Some(info)) if self.ignored.contains(&info.signal) => {}
                 Ok(Some(info)) => received.push(info.signal),
-                Ok(None) => break,
+                Ok(None) => return received,
                 Err(error) => {
                     log::error!("cannot read signals: {error}");
-                    break;
+                    return received;
                 }
             }
         }
-        if found.children_changed {
-            self.kin.children_changed();
-            self.look_for_the_dead(found);
-            self.look_for_job_stops();
-        }
+        self.ready.push(Source::Signals);
         received
     }
 
@@ -238,10 +254,16 @@ impl Shell {
                 }
                 None => {
                     let _ = wait::reap_pid(pid);
+                    self.kin.reaped(pid);
                 }
             }
         }
-        self.ready.push(Source::Signals);
+        self.look_again(clock::now());
+    }
+
+    /// Descendants are to be looked for at this instant, even if no child tells of a change.
+    pub(super) fn look_again(&mut self, at: Monotonic) {
+        self.look_again = Some(self.look_again.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// A job-control stop of the command, from the terminal's own keys.
@@ -252,7 +274,18 @@ impl Shell {
             if process.is_none_or(|process| process.session != Session::Terminal) {
                 continue;
             }
-            if let Ok(Some(JobState::Stopped(signal))) = pidfd::job_state(pidfd) {
+            let Ok(Some(JobState::Stopped(signal))) = pidfd::job_state(pidfd) else { continue };
+            if self.suspended {
+                // That was us.
+                continue;
+            }
+            let wants_terminal = matches!(signal, Signal::TTIN | Signal::TTOU);
+            if wants_terminal && self.terminal.hand_over() {
+                // It asked for the terminal while we have it: it gets it, and nobody else needs to know.
+                if let Err(error) = self.processes.signal_group(serial, Signal::CONT) {
+                    log::warn!("cannot continue the command: {error}");
+                }
+            } else {
                 self.core.handle_event(Event::Stopped { inc, signal }, clock::now());
             }
         }
@@ -266,9 +299,6 @@ impl Shell {
         let strays = self.seeking_strays && children_changed;
         if !deaths.is_empty() || strays || !outlived.is_empty() {
             let survey = self.survey();
-            if survey.unfinished {
-                self.ready.push(Source::Signals);
-            }
             for death in deaths {
                 self.on_death(death, &survey, now);
             }
@@ -313,15 +343,25 @@ impl Shell {
 
     fn on_signal(&mut self, signal: Signal) {
         if signal == Signal::CONT {
+            // What our own stop has left behind is no news any more.
+            self.look_for_job_stops();
+            self.suspended = false;
             self.terminal.take_again();
             self.resume_guard();
         }
         self.core.handle_event(Event::Signal(signal), clock::now());
     }
 
-    pub(super) fn log(&self, record: &Record) {
+    pub(super) fn log(&mut self, record: &Record) {
         if let Some((level, line)) = render::log::line(self.core.spec(), record) {
-            log::log!(log_buffer::level(level), "{line}");
+            let survivors = if let What::Unkillable { inc } = &record.what {
+                self.survivors(Owner::Life(inc.serial))
+            } else if record.what == What::StraysUnkillable {
+                self.survivors(Owner::Nobody)
+            } else {
+                String::new()
+            };
+            log::log!(log_buffer::level(level), "{line}{survivors}");
         }
     }
 
@@ -332,7 +372,7 @@ impl Shell {
 
     /// Sets the timer for the earliest deadline, if that has changed.
     fn arm(&mut self) {
-        let deadlines = [self.core.poll_timeout(), self.probes.deadline(), self.leave_by];
+        let deadlines = [self.core.poll_timeout(), self.probes.deadline(), self.leave_by, self.look_again];
         let earliest = deadlines.into_iter().flatten().min();
         let deadline = earliest.map(Monotonic::round_up_to_millisecond);
         if deadline != self.armed {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::event_loop::Shell;
+use super::event_loop::{LOOK_AGAIN, Shell};
 use super::kin::{self, Owner, Survey};
 use super::output::Stream;
 use super::queues::QueueHandle;
@@ -16,7 +16,7 @@ use crate::spec::{EnvVar, Input, Output, ProcessSpec, QueueEnd, Session};
 use crate::start::{Errno, Stage, StartError};
 use crate::supervisor::command::{Command, Scope};
 use crate::supervisor::event::Event;
-use crate::sys::procfs::Found;
+use crate::sys::procfs::{self, Found};
 use crate::sys::{clock, pidfd, signalfd};
 use crate::time::Duration;
 
@@ -79,7 +79,7 @@ impl Shell {
 
     /// Starts as many as may be under way at once; the others wait for the first reports.
     fn start(&mut self, inc: Incarnation) {
-        if self.starts_under_way() >= self.in_flight_max || !self.waiting.is_empty() {
+        if self.suspended || self.starts_under_way() >= self.in_flight_max || !self.waiting.is_empty() {
             self.waiting.push_back(inc);
         } else {
             self.start_now(inc);
@@ -93,7 +93,7 @@ impl Shell {
 
     /// Starts what waits, as far as there is room again.
     pub(super) fn start_waiting(&mut self) {
-        while self.starts_under_way() < self.in_flight_max {
+        while !self.suspended && self.starts_under_way() < self.in_flight_max {
             let Some(inc) = self.waiting.pop_front() else { return };
             self.start_now(inc);
         }
@@ -224,6 +224,8 @@ impl Shell {
 
     /// SIGCONT for those that are stopped: a stopped process cannot act on a stop signal.
     fn wake(&mut self, inc: Incarnation, scope: Scope) {
+        // What we have stopped ourselves was stopped whole.
+        let scope = if self.suspended { Scope::Everything } else { scope };
         if let Some(pid) = self.processes.main_pid(inc.serial)
             && crate::sys::procfs::stat(pid).is_some_and(|stat| is_stopped(stat.state))
         {
@@ -279,17 +281,43 @@ impl Shell {
                 return;
             }
             let survey = self.survey();
-            self.kin.strike(&survey, &self.processes);
+            if self.kin.strike(&survey, &self.processes) {
+                self.look_again(clock::now() + LOOK_AGAIN);
+            }
         }
         self.ready.push(Source::Hunt);
     }
 
-    /// Who is whose, now; where /proc cannot be read, nobody is.
+    /// Who is whose, now. Where that cannot be found out completely, it is looked for again soon.
     pub(super) fn survey(&mut self) -> Survey {
-        self.kin.survey(&self.processes).unwrap_or_else(|error| {
+        let survey = self.kin.survey(&self.processes).unwrap_or_else(|error| {
             log::error!("cannot look for descendants: {error}");
-            Survey::default()
-        })
+            Survey::unfinished()
+        });
+        if survey.unfinished {
+            self.look_again(clock::now() + LOOK_AGAIN);
+        }
+        survey
+    }
+
+    /// What is left of an owner that does not end, for people: who it is and where it hangs.
+    pub(super) fn survivors(&mut self, owner: Owner) -> String {
+        const NAMED: usize = 5;
+        let survey = self.survey();
+        let main = match owner {
+            Owner::Life(serial) => self.processes.main_pid(serial),
+            Owner::Nobody => None,
+        };
+        let mut found = self.kin.members(&survey, owner, main).unwrap_or_default();
+        found.extend(main.and_then(|pid| Some(Found { pid, stat: procfs::stat(pid)? })));
+        let mut text = String::new();
+        for one in found.iter().take(NAMED) {
+            text.push_str(&format!("; {}", procfs::describe(one)));
+        }
+        if found.len() > NAMED {
+            text.push_str(&format!("; and {} more", found.len() - NAMED));
+        }
+        text
     }
 
     /// The life is over for the core; what may still run of it is nobody's.
@@ -302,6 +330,7 @@ impl Shell {
 
     /// Follows the tree into a job-control stop.
     fn suspend(&mut self) {
+        self.suspended = true;
         self.terminal.give_back();
         match &self.guard {
             // The launcher's shell knows the guard: its stop is what the shell sees.

@@ -1,8 +1,11 @@
 //! Descendants that are nobody's main process: whose they are, whether any is left, and the hunt that ends them.
 //!
 //! fated is a subreaper: whoever loses its parent below us becomes our child. Such an *orphan* belongs to the life
-//! whose `FATED_ID` stands in its environment, else to the one whose session it is in, else to nobody: it is a *stray*
+//! whose session it is in, else to the one whose `FATED_ID` stands in its environment, else to nobody: it is a *stray*
 //! and ends with the tree. What hangs below an orphan goes with it.
+//!
+//! Children that were there before fated began (a script can leave some and then exec us) are *strangers*: reaped, and
+//! else left alone.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -29,7 +32,7 @@ pub enum Owner {
 }
 
 /// The orphans that live at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Survey {
     orphans: Vec<(u32, Owner)>,
     /// It ended before two looks agreed: what it does not list may exist.
@@ -37,6 +40,11 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Nothing is known.
+    pub fn unfinished() -> Self {
+        Self { orphans: Vec::new(), unfinished: true }
+    }
+
     pub fn any(&self, owner: Owner) -> bool {
         self.unfinished || self.orphans.iter().any(|(_, own)| *own == owner)
     }
@@ -56,6 +64,8 @@ pub struct Kin {
     hunts: Vec<Hunt>,
     /// Something may be there that no walk has struck.
     strike_due: bool,
+    /// Children that were there before us, by number and start time.
+    strangers: Vec<(u32, u64)>,
 }
 
 /// A kill that goes on until nothing is found.
@@ -66,8 +76,8 @@ struct Hunt {
 }
 
 impl Kin {
-    pub fn new(id_prefix: String, sole_owner: bool) -> Self {
-        Self { id_prefix, sole_owner, known: HashMap::new(), hunts: Vec::new(), strike_due: false }
+    pub fn new(id_prefix: String, sole_owner: bool, strangers: Vec<(u32, u64)>) -> Self {
+        Self { id_prefix, sole_owner, known: HashMap::new(), hunts: Vec::new(), strike_due: false, strangers }
     }
 
     /// The `FATED_ID` of a life.
@@ -85,7 +95,7 @@ impl Kin {
             let mut known = HashMap::new();
             let mut orphans = Vec::new();
             for pid in procfs::children_of_self()? {
-                if processes.is_main(pid) || processes.helpers.has(pid) {
+                if processes.is_main(pid) || processes.helpers.has(pid) || self.is_stranger(pid) {
                     continue;
                 }
                 // The ended orphan may have left children to us after we listed ours: look once more.
@@ -93,8 +103,14 @@ impl Kin {
                     reaped = true;
                     continue;
                 }
-                let owner = self.known.get(&pid).copied().unwrap_or_else(|| self.identify(pid, processes));
-                known.insert(pid, owner);
+                let owner = match self.known.get(&pid) {
+                    Some(owner) => *owner,
+                    None => self.identify(pid, processes),
+                };
+                // One that says nothing may be on its way through an exec: it is asked again.
+                if owner != Owner::Nobody {
+                    known.insert(pid, owner);
+                }
                 orphans.push((pid, self.present(owner, processes)));
             }
             self.known = known;
@@ -102,7 +118,18 @@ impl Kin {
                 return Ok(Survey { orphans, unfinished: false });
             }
         }
-        Ok(Survey { orphans: Vec::new(), unfinished: true })
+        Ok(Survey::unfinished())
+    }
+
+    fn is_stranger(&self, pid: u32) -> bool {
+        let number = |(stranger, _): &&(u32, u64)| *stranger == pid;
+        let known = self.strangers.iter().find(number);
+        known.is_some_and(|(_, starttime)| procfs::stat(pid).is_some_and(|stat| stat.starttime == *starttime))
+    }
+
+    /// A child of that number was reaped outside of a survey.
+    pub fn reaped(&mut self, pid: u32) {
+        self.known.remove(&pid);
     }
 
     /// An owner that is not there any more owns nothing.
@@ -120,7 +147,8 @@ impl Kin {
             core::str::from_utf8(&value).ok()?.strip_prefix(&self.id_prefix)?.parse().ok()
         };
         let by_session = || processes.by_session(procfs::stat(pid)?.session);
-        by_environment().or_else(by_session).map_or(Owner::Nobody, Owner::Life)
+        // The session first: to read an environment can take long where its owner hangs in a page fault.
+        by_session().or_else(by_environment).map_or(Owner::Nobody, Owner::Life)
     }
 
     /// The life that a process belongs to: as its main process, a helper of it, or a descendant of either. The caller has
@@ -190,9 +218,9 @@ impl Kin {
     }
 
     /// One walk for every hunt under way. If it strikes anything that was not struck before, another one has to follow,
-    /// until two agree.
-    pub fn strike(&mut self, survey: &Survey, processes: &Processes) {
-        let mut fresh = survey.unfinished;
+    /// until two agree. Whether it has to be tried again for want of something.
+    pub fn strike(&mut self, survey: &Survey, processes: &Processes) -> bool {
+        let (mut fresh, mut failed) = (false, survey.unfinished);
         let mut hunts = core::mem::take(&mut self.hunts);
         for hunt in &mut hunts {
             let main = match hunt.target {
@@ -201,19 +229,30 @@ impl Kin {
             };
             for found in self.members(survey, hunt.target, main).unwrap_or_else(|error| {
                 log::error!("cannot look for descendants: {error}");
+                failed = true;
                 Vec::new()
             }) {
-                if hunt.struck.insert((found.pid, found.stat.starttime)) {
-                    fresh = true;
-                    match procfs::signal_found(&found, Signal::KILL) {
-                        Ok(_) => {}
-                        Err(error) => log::warn!("cannot kill process {}: {error}", found.pid),
+                let id = (found.pid, found.stat.starttime);
+                if hunt.struck.contains(&id) {
+                    continue;
+                }
+                match procfs::signal_found(&found, Signal::KILL) {
+                    Ok(_) => fresh |= hunt.struck.insert(id),
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        log::warn!("cannot kill process {}: {error}", found.pid);
+                        hunt.struck.insert(id);
+                    }
+                    // No descriptor, no memory: it is tried again.
+                    Err(error) => {
+                        log::warn!("cannot kill process {} yet: {error}", found.pid);
+                        failed = true;
                     }
                 }
             }
         }
         self.hunts = hunts;
         self.strike_due = fresh;
+        failed
     }
 }
 
@@ -241,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_descendant_is_its_lifes_and_a_stranger_nobodys() {
-        let kin = Kin::new("kin.test.".to_owned(), false);
+        let kin = Kin::new("kin.test.".to_owned(), false, Vec::new());
         let mut processes = Processes::default();
         let script = "setsid sh -c 'echo $$; read x' <&0 & echo $!; wait";
         let command = ["sh", "-c", script].map(Into::into).to_vec();

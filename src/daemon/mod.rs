@@ -22,7 +22,7 @@ mod ties;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use mio::Poll;
 
@@ -47,7 +47,7 @@ use crate::supervisor::event::Tie;
 use crate::sys::pidfd::{self, Fork};
 use crate::sys::signalfd::{self, SignalFd};
 use crate::sys::timerfd::TimerFd;
-use crate::sys::{clock, entry, fd, process};
+use crate::sys::{clock, entry, fd, process, procfs, stdio};
 
 /// What the tree is tied to and how fated itself runs; everything else is in the `TreeSpec`.
 #[derive(Clone, Debug, Default)]
@@ -88,10 +88,13 @@ pub fn run(spec: TreeSpec, options: &Options) -> Result<Verdict, StartupError> {
     signalfd::block_all().map_err(cannot("block signals"))?;
     entry::restore_sigchld();
     let ties = take_ties(options)?;
+    procfs::check_usable().map_err(cannot("find processes in /proc"))?;
+    // A script can leave children behind and then exec us: they are not ours to end.
+    let strangers = procfs::children_now().map_err(cannot("find processes in /proc"))?;
     crate::sys::prctl::set_subreaper().map_err(cannot("become a subreaper"))?;
     let terminal = Terminal::new();
     if !options.guard || process::is_main_process_of_its_manager() {
-        return supervise(spec, ties, terminal, None);
+        return supervise(spec, ties, terminal, None, strangers);
     }
     let myself =
         pidfd::open_self().map_err(cannot("open a descriptor of this process (Linux 5.10 or later is needed)"))?;
@@ -108,12 +111,13 @@ pub fn run(spec: TreeSpec, options: &Options) -> Result<Verdict, StartupError> {
                 terminal: terminal.into_tty(),
                 verdict: verdict_read,
                 ignored: entry::ignored_at_entry(),
+                strangers: strangers.into_iter().map(|(pid, _)| pid).collect(),
             };
             guard::watch(guard).map_err(cannot("watch the supervisor"))
         }
         Fork::Child => {
             drop(verdict_read);
-            let verdict = supervise(spec, ties, terminal, Some(myself)).unwrap_or_else(|error| {
+            let verdict = supervise(spec, ties, terminal, Some(myself), Vec::new()).unwrap_or_else(|error| {
                 log::error!("{error}");
                 Verdict::FAILED
             });
@@ -129,6 +133,16 @@ struct EntryTies {
     others: Ties,
 }
 
+/// A descriptor to watch. The standard streams stay where they are, for the command.
+fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    match number {
+        0 => fd::duplicate_from(stdio::stdin(), fd::LOW_END),
+        1 => fd::duplicate_from(stdio::stdout(), fd::LOW_END),
+        2 => fd::duplicate_from(stdio::stderr(), fd::LOW_END),
+        _ => fd::inherited(number),
+    }
+}
+
 fn take_ties(options: &Options) -> Result<EntryTies, StartupError> {
     let mut others = Ties::default();
     let mut taken = Vec::new();
@@ -137,10 +151,11 @@ fn take_ties(options: &Options) -> Result<EntryTies, StartupError> {
     numbers.sort_unstable();
     numbers.dedup();
     for number in &numbers {
-        let descriptor = fd::inherited(*number).map_err(cannot(format!("watch descriptor {number}")))?;
+        let descriptor = take_descriptor(*number).map_err(cannot(format!("watch descriptor {number}")))?;
         taken.push((*number, descriptor));
     }
-    fd::close_inherited(&options.watch_fds).map_err(cannot("close inherited descriptors"))?;
+    let keep: Vec<RawFd> = taken.iter().map(|(_, descriptor)| descriptor.as_raw_fd()).collect();
+    fd::close_inherited(&keep).map_err(cannot("close inherited descriptors"))?;
     for (number, descriptor) in taken {
         others.add(Tie::Descriptor { fd: number }, descriptor);
     }
@@ -166,6 +181,7 @@ fn supervise(
     ties: EntryTies,
     terminal: Terminal,
     guard: Option<OwnedFd>,
+    strangers: Vec<(u32, u64)>,
 ) -> Result<Verdict, StartupError> {
     let mut ties = ties.others;
     if let Some(guard) = &guard {
@@ -213,7 +229,7 @@ fn supervise(
         core: Supervisor::new(spec, now.as_nanos() ^ u64::from(std::process::id()), now),
         poll,
         processes: Processes::default(),
-        kin: Kin::new(id_prefix, is_run),
+        kin: Kin::new(id_prefix, is_run, strangers),
         queues,
         outputs,
         notify,
@@ -231,6 +247,8 @@ fn supervise(
         waiting: VecDeque::new(),
         in_flight_max: room,
         looked: None,
+        look_again: None,
+        suspended: false,
         ready: Ready::default(),
         verdict: None,
         leave_by: None,

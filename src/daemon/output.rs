@@ -58,7 +58,7 @@ struct Pipe {
 pub enum Turn {
     /// Nothing is left for now.
     Dry,
-    /// There may be more: the budget is used up.
+    /// There may be more, or the end: to be read again in the next turn.
     More,
     /// The sink is full: go on when it has room.
     Blocked,
@@ -142,7 +142,8 @@ impl Outputs {
                     sink.put_line(&self.labels, pipe.node, line.bytes, pipe.continues);
                     pipe.continues = line.end == LineEnd::Split;
                 }
-                if length == self.buffer.len() { Turn::More } else { Turn::Dry }
+                // Readiness is told once: only a read that finds nothing, or the end, says that there is no more.
+                Turn::More
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Turn::Dry,
             Err(error) => {
@@ -236,7 +237,12 @@ impl Sink {
             match stream.write(self.held.as_slices().0) {
                 Ok(written) => drop(self.held.drain(..written)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The reader has gone, the disk is full: the tree goes on without this output.
+                // The reader has gone: nobody will take any more.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.stream = None;
+                    self.held.clear();
+                }
+                // The disk is full: the tree goes on without this output.
                 Err(_) => self.held.clear(),
             }
         }

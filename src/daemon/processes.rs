@@ -203,6 +203,7 @@ impl Processes {
     /// The life is over: nothing of it is left, or it was released.
     pub fn remove(&mut self, serial: u64) {
         if let Some(life) = self.lives.remove(&serial) {
+            // The number may be another life's by now.
             if self.mains.get(&life.pid) == Some(&serial) {
                 self.mains.remove(&life.pid);
             }
@@ -229,8 +230,9 @@ impl Processes {
     /// EPERM: no process of it may be signalled by us.
     pub fn signal_group(&self, serial: u64, signal: Signal) -> io::Result<()> {
         match self.main_pid(serial) {
-            // The number is its own until it is reaped.
-            Some(pid) => crate::sys::process::signal_group(pid, signal),
+            // The number is its own until it is reaped. Before the child has made its group the signal waits for it alone.
+            Some(pid) if crate::sys::process::signal_group(pid, signal)? => Ok(()),
+            Some(_) => self.signal_main(serial, signal),
             None => Ok(()),
         }
     }

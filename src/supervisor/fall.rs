@@ -158,7 +158,7 @@ impl Supervisor {
                 }
             }
         }
-        heads.into_iter().for_each(|head| self.look_inside(head, now));
+        heads.into_iter().for_each(|head| self.look_inside(head));
         living.sort_unstable();
         for process in living.into_iter().rev() {
             self.stop_if_unblocked(process, now);
@@ -166,11 +166,11 @@ impl Supervisor {
     }
 
     /// What has ended in a group is ended for good, or not, depending on what becomes of the group.
-    pub(super) fn look_inside(&mut self, group: NodeId, now: Monotonic) {
+    pub(super) fn look_inside(&mut self, group: NodeId) {
         for id in self.nodes_in(group) {
             self.refresh_passed(id);
             if self.has_ended(id) {
-                self.leave_queues(id, now);
+                self.leave_queues(id);
             }
         }
     }
@@ -243,14 +243,14 @@ impl Supervisor {
         match self.next(id, outcome, since, given_up, now) {
             Next::BackingOff { until } => {
                 self.set_group(id, GroupState::BackingOff { until });
-                self.look_inside(id, now);
+                self.look_inside(id);
             }
             Next::Over(outcome) => {
                 self.set_group(id, GroupState::Ended(outcome));
                 self.record(now, What::GroupEnded { group: id });
                 self.agenda.push(Todo::Ended(id));
                 if self.order.restartable(id) {
-                    self.look_inside(id, now);
+                    self.look_inside(id);
                 }
             }
         }

@@ -54,6 +54,9 @@ pub struct Supervisor {
     order: Order,
     nodes: Vec<Node>,
     queue_users: Vec<QueueUsers>,
+    /// Queue ends to close once all that the present event means has been drawn: who is to be stopped because of the same
+    /// end is sent its stop signal before it sees the end of a queue, which it would take for a success.
+    closing: Vec<(QueueId, QueueEnd)>,
     ending: Ending,
     urgency: Urgency,
     /// Somebody outside asked for the tree's end: nothing is waited for any longer that could live on.
@@ -95,6 +98,7 @@ impl Supervisor {
             order,
             nodes,
             queue_users,
+            closing: Vec::new(),
             ending: Ending::NotYet,
             urgency: Urgency::Calm,
             stop_requested: false,
@@ -191,6 +195,7 @@ impl Supervisor {
                 Todo::Open(id) | Todo::Start(id) => self.try_start(id, now),
             }
         }
+        self.close_queues(now);
         self.begin_ending_if_due(now);
         if cfg!(debug_assertions) {
             self.check_invariants();
@@ -325,6 +330,13 @@ impl Supervisor {
         }
         if getters == 0 {
             self.close(queue, QueueEnd::Get, now);
+        }
+    }
+
+    /// Closes what nobody uses any more.
+    fn close_queues(&mut self, now: Monotonic) {
+        for (queue, end) in core::mem::take(&mut self.closing) {
+            self.close(queue, end, now);
         }
     }
 

@@ -351,7 +351,7 @@ impl Supervisor {
             Next::BackingOff { until } => self.set_process(id, ProcessState::BackingOff { until }),
             Next::Over(outcome) => {
                 self.set_process(id, ProcessState::Ended(Ended { at: now, outcome, last }));
-                self.leave_queues(id, now);
+                self.leave_queues(id);
                 self.agenda.push(Todo::Ended(id));
             }
         }

@@ -234,6 +234,7 @@ impl Supervisor {
     }
 
     fn renew_queues(&mut self, inside: &[NodeId], now: Monotonic) {
+        self.close_queues(now);
         let groups = inside.iter().filter(|id| self.process_spec(**id).is_none());
         let queues: Vec<_> = groups.flat_map(|group| self.order.queues(*group)).copied().collect();
         for queue in &queues {
@@ -292,7 +293,7 @@ impl Supervisor {
     }
 
     /// A process that will not run again: a queue end that nobody else may use is closed.
-    pub(super) fn leave_queues(&mut self, id: NodeId, now: Monotonic) {
+    pub(super) fn leave_queues(&mut self, id: NodeId) {
         for index in 0..self.nodes[id.index()].holds.len() {
             if !self.nodes[id.index()].holds[index] || self.may_use(id, index) {
                 continue;
@@ -303,9 +304,8 @@ impl Supervisor {
             let (put, get) = (usage.put && users.putters == 1, usage.get && users.getters == 1);
             users.putters -= u32::from(usage.put);
             users.getters -= u32::from(usage.get);
-            for end in put.then_some(QueueEnd::Put).into_iter().chain(get.then_some(QueueEnd::Get)) {
-                self.close(usage.queue, end, now);
-            }
+            self.closing.extend(put.then_some((usage.queue, QueueEnd::Put)));
+            self.closing.extend(get.then_some((usage.queue, QueueEnd::Get)));
         }
     }
 

@@ -37,6 +37,16 @@ fn a_consumer_that_ignores_success_and_its_queue() {
 }
 
 #[test]
+fn a_failure_stops_a_consumer_before_its_queue_ends() {
+    // The end of a queue reads like a success: a writer of lists would think its list complete.
+    let mut spec = tree(Door::Up, vec![group(0), process(1).uses(true, false), process(0).uses(false, true)]);
+    spec.queues.push(QueueSpec { name: Name::lossy("q"), transport: Transport::Pipe, capacity: 1, message_max: 1 });
+    let mut scene = Scene::new(spec);
+    scene.says("start 3, start 2").exits(2, 1).says("TERM 3, close 0 Put");
+    scene.exits(3, 0).says("close 0 Get, end 1");
+}
+
+#[test]
 fn ends_are_carried_up_as_far_as_policies_say() {
     for (inner, outer, expected) in [
         (Consequence::End, Consequence::End, "TERM 3, TERM 5"),

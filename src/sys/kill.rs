@@ -15,22 +15,25 @@ use crate::signal::Signal;
 /// How many processes one pass looks below.
 const PARENTS_MAX: usize = 512;
 
-/// Kills every living descendant that one pass finds; how many it signalled. `buffer`, at least 64 bytes, is for
-/// reading /proc. Allocates nothing, unless the kernel lists no children: then the whole process table is read.
+/// Kills every living descendant that one pass finds, but for the children in `spared`; how many it found, those that it
+/// may not kill among them. `buffer`, at least 64 bytes, is for reading /proc. Allocates nothing, unless the kernel lists no children: then the whole process table is read.
 ///
 /// To be called by a process with a single thread that is a subreaper.
-pub fn kill_children_of_self(buffer: &mut [u8]) -> usize {
+pub fn kill_children_of_self(buffer: &mut [u8], spared: &[u32]) -> usize {
     let mut parents = [0; PARENTS_MAX];
     let mut known = 0;
-    let mut signalled = 0;
+    let mut alive = 0;
     let own = std::process::id();
     let mut next = 0;
     let mut parent = own;
     let mut listed = false;
     loop {
         listed |= each_child(parent, buffer, |pid| {
+            if parent == own && spared.contains(&pid) {
+                return;
+            }
             let sent = kill_child(pid, parent, own);
-            signalled += usize::from(matches!(sent, Ok(true)));
+            alive += usize::from(!matches!(sent, Ok(false)));
             // Also below one that we may not signal; one that has gone has left its children to us.
             if !matches!(sent, Ok(false))
                 && let Some(place) = parents.get_mut(known)
@@ -45,13 +48,17 @@ pub fn kill_children_of_self(buffer: &mut [u8]) -> usize {
         parent = parents[next];
         next += 1;
     }
-    if listed || procfs::lists_children() { signalled } else { kill_walked() }
+    if listed || procfs::lists_children() { alive } else { kill_walked(spared) }
 }
 
 /// The pass for a kernel that lists no children.
-fn kill_walked() -> usize {
-    let found = procfs::walk([std::process::id()]).unwrap_or_default();
-    found.iter().filter(|found| matches!(procfs::signal_found(found, Signal::KILL), Ok(true))).count()
+fn kill_walked(spared: &[u32]) -> usize {
+    let mut children = procfs::children_of_self().unwrap_or_default();
+    children.retain(|pid| !spared.contains(pid));
+    let below = procfs::walk(children.iter().copied()).unwrap_or_default();
+    let children = children.into_iter().filter_map(|pid| Some(procfs::Found { pid, stat: procfs::stat(pid)? }));
+    let found = children.filter(|child| child.stat.is_alive()).chain(below);
+    found.filter(|found| !matches!(procfs::signal_found(found, Signal::KILL), Ok(false))).count()
 }
 
 /// Kills a process if it lives and is, while we hold its pidfd, a child of `parent` or already of ours.

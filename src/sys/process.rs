@@ -72,16 +72,17 @@ pub fn leave_group() -> io::Result<()> {
     check(unsafe { libc::setpgid(0, 0) }).map(drop)
 }
 
-/// Sends a signal to a process group; one that has gone is no error. Where the group's leader is an unreaped child of
-/// ours the number cannot be a stranger's.
+/// Sends a signal to a process group; `false` where there is no such group. Where the group's leader is an unreaped child
+/// of ours the number cannot be a stranger's.
 ///
 /// # Errors
 /// EPERM: none of its members may be signalled by us.
-pub fn signal_group(group: u32, signal: Signal) -> io::Result<()> {
+pub fn signal_group(group: u32, signal: Signal) -> io::Result<bool> {
     // SAFETY: no pointer is passed.
     match check(unsafe { libc::killpg(group as libc::pid_t, signal.number()) }) {
-        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
-        Ok(_) | Err(_) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

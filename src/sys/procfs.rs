@@ -144,6 +144,34 @@ pub fn wchan(pid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/wchan")).ok().filter(|name| !name.is_empty() && name != "0")
 }
 
+/// A process in words: `process 4711 (postgres) is in state D, in nfs_wait_on_request`.
+pub fn describe(found: &Found) -> String {
+    let name = comm(found.pid).unwrap_or_else(|| "?".to_owned());
+    let place = wchan(found.pid).map(|place| format!(", in {place}")).unwrap_or_default();
+    format!("process {} ({name}) is in state {}{place}", found.pid, found.stat.state)
+}
+
+/// Refuses a /proc that does not show processes as we need them: it is not mounted, or hides them.
+///
+/// # Errors
+/// What could not be read.
+pub fn check_usable() -> io::Result<()> {
+    let own = std::process::id();
+    match (stat(own), lists_children()) {
+        (Some(_), true) => Ok(()),
+        (Some(_), false) => fs::read_dir("/proc").map(drop),
+        (None, _) => Err(io::Error::other("it does not show this process; is it mounted?")),
+    }
+}
+
+/// Our children as they are now, by number and start time.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn children_now() -> io::Result<Vec<(u32, u64)>> {
+    Ok(children_of_self()?.into_iter().filter_map(|pid| Some((pid, stat(pid)?.starttime))).collect())
+}
+
 /// The name of its program, up to 15 bytes.
 pub fn comm(pid: u32) -> Option<String> {
     let name = fs::read(format!("/proc/{pid}/comm")).ok()?;

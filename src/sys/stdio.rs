@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::{check, fd, readiness, retry};
+use super::{check, fd, readiness, retry, tty};
 
 /// Descriptor 0. The runtime opens 0 to 2 before `main` where the launcher left them closed, and fated never closes
 /// them.
@@ -50,12 +50,15 @@ enum Manner {
     Own,
     /// A socket: asked not to wait with each send.
     Socket,
-    /// Shared and not to be opened again: asked for room first, then written in pieces that fit.
-    Shared,
+    /// Shared and not to be opened again: asked for room first, then written in pieces of this size, which fit.
+    Shared { piece: usize },
 }
 
 /// The most that a pipe with room has room for (PIPE_BUF on Linux).
 const PIECE: usize = 4096;
+
+/// A terminal with room may have room for no more than this.
+const TERMINAL_PIECE: usize = 1;
 
 impl StdStream {
     /// Takes a copy of an inherited descriptor, such as 1 or 2.
@@ -67,7 +70,8 @@ impl StdStream {
             libc::S_IFSOCK => Manner::Socket,
             libc::S_IFIFO | libc::S_IFCHR => match reopen(inherited) {
                 Ok(own) => return Ok(Self { fd: fd::raise(own), manner: Manner::Own }),
-                Err(_) => Manner::Shared,
+                Err(_) if tty::is_tty(inherited) => Manner::Shared { piece: TERMINAL_PIECE },
+                Err(_) => Manner::Shared { piece: PIECE },
             },
             _ => Manner::Ready,
         };
@@ -90,11 +94,11 @@ impl StdStream {
                 // SAFETY: as above.
                 retry(|| unsafe { libc::send(raw, bytes.as_ptr().cast(), bytes.len(), flags) })
             }
-            Manner::Shared => {
+            Manner::Shared { piece } => {
                 if !readiness::wait_writable(self.fd.as_fd(), Some(crate::time::Duration::ZERO))? {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                let piece = &bytes[..bytes.len().min(PIECE)];
+                let piece = &bytes[..bytes.len().min(piece)];
                 // SAFETY: as above.
                 retry(|| unsafe { libc::write(raw, piece.as_ptr().cast(), piece.len()) })
             }
@@ -123,7 +127,13 @@ fn file_type(fd: BorrowedFd<'_>) -> io::Result<libc::mode_t> {
 }
 
 fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}\0", fd.as_raw_fd());
+    // A terminal may belong to whoever we were before su or sudo; the controlling one can be opened by its other name.
+    let own = open_path(&format!("/proc/self/fd/{}\0", fd.as_raw_fd()));
+    if own.is_err() && tty::foreground(fd).is_some() { open_path("/dev/tty\0") } else { own }
+}
+
+/// `path` ends with a NUL byte.
+fn open_path(path: &str) -> io::Result<OwnedFd> {
     let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_APPEND;
     // SAFETY: the path ends with a NUL byte and outlives the call.
     let own = retry(|| unsafe { libc::open(path.as_ptr().cast(), flags) })?;
@@ -159,7 +169,7 @@ mod tests {
         assert_eq!(stream.manner, Manner::Socket);
         fill(&stream);
         let (_read, write) = fd::pipe().unwrap();
-        fill(&StdStream { fd: write, manner: Manner::Shared });
+        fill(&StdStream { fd: write, manner: Manner::Shared { piece: PIECE } });
     }
 
     #[test]

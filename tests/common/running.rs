@@ -182,6 +182,8 @@ impl Running<'_> {
             wait_until("there is a supervisor", || {
                 children.clear();
                 procfs::children_of(self.fated.pid, &mut children).unwrap();
+                // It names itself; a script may have left other children to the guard.
+                children.retain(|pid| procfs::comm(*pid).is_some_and(|name| name == "fated:super"));
                 !children.is_empty()
             });
             Rc::new(Watched::open("supervisor", children[0]))

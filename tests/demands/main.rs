@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod edges;
 mod job_control;
 mod kills;
 mod leftovers;

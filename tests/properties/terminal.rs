@@ -220,6 +220,39 @@ fn a_stop_key_stops_fated_and_fg_continues_it() {
     });
 }
 
+#[test]
+fn a_command_started_in_the_background_has_the_terminal_after_fg() {
+    in_parallel(users(), |user| {
+        let scene = scene(*user);
+        let mut terminal = Terminal::bash(&scene);
+        // It reads at once and is stopped for that, as any job would be.
+        terminal.send("$FATED run cat &\n");
+        terminal.expect("$ ");
+        terminal.send("until jobs | grep Stopp; do :; done; echo $((40 + 2))\n");
+        terminal.expect("42");
+        terminal.send("fg\n");
+        terminal.expect("run cat\r\n");
+        terminal.send("typed\n");
+        terminal.expect("typed\r\ntyped\r\n");
+        terminal.send("\x04");
+        terminal.expect("$ ");
+        terminal.send("echo status=$?\n");
+        terminal.expect("status=0");
+    });
+}
+
+#[test]
+fn a_command_in_a_pipeline_leaves_the_terminal_to_its_neighbour() {
+    in_parallel(users(), |user| {
+        let scene = scene(*user);
+        let mut terminal = Terminal::bash(&scene);
+        terminal.send("$FATED run sh -c 'echo data; exec sleep 1' | sh -c 'read x; read y </dev/tty; echo $x-$y'\n");
+        terminal.send("typed\n");
+        terminal.expect("data-typed");
+        terminal.expect("$ ");
+    });
+}
+
 const TREE: &str = "
     [process.a]
     command = 'python3 command.py a.${FATED_INSTANCE}'

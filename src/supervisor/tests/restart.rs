@@ -260,8 +260,8 @@ fn a_restart_of_a_group_makes_its_queues_anew() {
     spec.queues.push(queue());
     let mut scene = Scene::new(spec);
     scene.says("start 4, start 2, start 3").exits(2, 0).says("close 0 Put").exits(3, 1).says("close 0 Get");
-    scene.wait(FIRST).says("renew 0, start 2, start 3").exits(3, 1).says("close 0 Get, TERM 2");
-    scene.exits(2, 0).says("close 0 Put, TERM 4").exits(4, 0).says("end 1");
+    scene.wait(FIRST).says("renew 0, start 2, start 3").exits(3, 1).says("TERM 2, close 0 Get");
+    scene.exits(2, 0).says("TERM 4, close 0 Put").exits(4, 0).says("end 1");
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_queue_stays_open_for_those_whom_a_restart_of_their_group_brings_back() {
         .says("")
         .wait(FIRST)
         .says("start 2, start 3");
-    scene.exits(2, 0).exits(3, 1).says("close 0 Put, TERM 4");
+    scene.exits(2, 0).exits(3, 1).says("TERM 4, close 0 Put");
 }
 
 #[test]
