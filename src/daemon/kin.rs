@@ -282,7 +282,8 @@ mod tests {
     fn a_descendant_is_its_lifes_and_a_stranger_nobodys() {
         let kin = Kin::new("kin.test.".to_owned(), false, Vec::new());
         let mut processes = Processes::default();
-        let script = "setsid sh -c 'echo $$; read x' <&0 & echo $!; wait";
+        // A background command of a shell without job control reads /dev/null, unless told otherwise.
+        let script = "exec 3<&0; setsid sh -c 'echo $$; read x' <&3 & wait";
         let command = ["sh", "-c", script].map(Into::into).to_vec();
         let mut tree = run_tree(RunRequest {
             command,
