@@ -349,7 +349,7 @@ impl Supervisor {
             let scope = self.spec.node(dependency).parent;
             let decided_by_count = !self.order.crosses(dependency) && scope.is_some_and(|group| self.is_falling(group));
             // Only what is in a falling group waits for others in its stop.
-            let stops = self.nodes[dependency.index()].falling > 0 || self.is_leaving(dependency);
+            let stops = self.nodes[dependency.index()].unquiet > 0 || self.is_leaving(dependency);
             if !begins && stops && (self.nodes[dependency.index()].live_dependants == 0 || !decided_by_count) {
                 self.agenda.push(Todo::Unblocked(dependency));
             }
@@ -402,21 +402,26 @@ impl Supervisor {
 
     /// Replaces a group's state and keeps the counts beside it right.
     pub(super) fn set_group(&mut self, id: NodeId, state: GroupState) {
-        let before = self.is_falling(id);
+        let before = self.is_unquiet(id);
         let rested = self.is_at_rest(id);
         self.nodes[id.index()].state = State::Group(state);
         self.count_rest(id, rested);
         self.refresh_passed(id);
-        let after = self.is_falling(id);
+        let after = self.is_unquiet(id);
         if before == after {
             return;
         }
         let mut next = Some(id);
         while let Some(node) = next {
-            let falling = &mut self.nodes[node.index()].falling;
-            *falling = if after { *falling + 1 } else { *falling - 1 };
+            let unquiet = &mut self.nodes[node.index()].unquiet;
+            *unquiet = if after { *unquiet + 1 } else { *unquiet - 1 };
             next = self.spec.node(node).parent;
         }
+    }
+
+    /// Whether members of a group are being stopped.
+    pub(super) fn is_unquiet(&self, group: NodeId) -> bool {
+        matches!(self.group_state(group), Some(GroupState::Falling { .. } | GroupState::Active { round: Some(_), .. }))
     }
 
     /// A member comes to rest, or leaves it: the round that takes it along waits for the last one.

@@ -38,8 +38,8 @@ impl Supervisor {
             State::Group(_) => members.iter().map(|member| self.nodes[member.index()].live).sum(),
         };
         assert_eq!(node.live, live, "live of {}", spec.path);
-        let falling: u32 = members.iter().map(|member| self.nodes[member.index()].falling).sum();
-        assert_eq!(node.falling, falling + u32::from(self.is_falling(id)), "falling groups in {}", spec.path);
+        let unquiet: u32 = members.iter().map(|member| self.nodes[member.index()].unquiet).sum();
+        assert_eq!(node.unquiet, unquiet + u32::from(self.is_unquiet(id)), "unquiet groups in {}", spec.path);
         let open = members.iter().filter(|member| !self.has_ended(**member)).count();
         assert_eq!(node.open_members as usize, open, "open members of {}", spec.path);
         let unpassed = members.iter().filter(|member| !self.nodes[member.index()].passed).count();

@@ -371,7 +371,7 @@ fn initial_node(spec: &TreeSpec, order: &Order, id: NodeId) -> Node {
         awaited: spec.node(id).after.len() as u32,
         live: 0,
         live_dependants: 0,
-        falling: 0,
+        unquiet: 0,
         open_members: members,
         unpassed_members: members,
     }

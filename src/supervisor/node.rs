@@ -243,8 +243,8 @@ pub struct Node {
     pub live: u32,
     /// Nodes `after` it with `live` above zero.
     pub live_dependants: u32,
-    /// Groups in it (itself included) that fall.
-    pub falling: u32,
+    /// Groups in it (itself included) that fall or are in a round: something in it may be waiting to be stopped.
+    pub unquiet: u32,
     /// Group: direct members that have not ended.
     pub open_members: u32,
     /// Group: direct members that have not passed.

@@ -179,7 +179,7 @@ impl Laws {
             Command::CloseQueue { queue, end } => {
                 let put = *end == QueueEnd::Put;
                 let used = self.users(queue.0, put).any(|id| self.is_live(id) || self.may_start(id));
-                law(!used, || format!("{command:?} while somebody may use it"))?;
+                law(!used || self.will_be_new(queue.0), || format!("{command:?} while somebody may use it"))?;
                 let first = self.closed.insert((queue.0, put));
                 law(first, || format!("{command:?} twice"))
             }
@@ -410,7 +410,7 @@ impl Laws {
         (self.lives[id.index()].is_none() || backs_off) && autostart && !self.falls_around(id) && !self.in_round(id)
     }
 
-    fn users(&self, queue: u32, put: bool) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn users(&self, queue: u32, put: bool) -> impl Iterator<Item = NodeId> + '_ {
         self.spec.processes().filter_map(move |(id, process)| {
             let mut uses = process.queues.iter().filter(|usage| usage.queue.0 == queue);
             uses.any(|usage| if put { usage.put } else { usage.get }).then_some(id)

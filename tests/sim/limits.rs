@@ -71,6 +71,14 @@ impl Laws {
         Ok(())
     }
 
+    /// Whether a group that is to be started again holds all users of the queue, which is made anew then.
+    pub(super) fn will_be_new(&self, queue: u32) -> bool {
+        let users: Vec<NodeId> = [true, false].into_iter().flat_map(|put| self.users(queue, put)).collect();
+        let holds_all =
+            |group: NodeId| users.iter().all(|user| ancestors(&self.spec, *user).any(|around| around == group));
+        self.spec.ids().any(|id| self.not_before[id.index()].is_some() && holds_all(id))
+    }
+
     /// The restarts in a window: of the node, or of all members of its group.
     pub(super) fn counted(&self, gave_up: GaveUp, now: Monotonic) -> u32 {
         let counts = |id: &NodeId| match gave_up.of == gave_up.node {

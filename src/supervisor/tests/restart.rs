@@ -181,6 +181,19 @@ fn own_ends_in_a_round_mean_what_they_mean() {
 }
 
 #[test]
+fn a_round_goes_on_when_what_is_after_its_group_has_gone() {
+    let nodes = vec![
+        group(0).strategy(Strategy::All),
+        process(1).restarts(),
+        process(1),
+        process(0).after(&[1]).lifetime(1_000).on_failure(Ignore),
+    ];
+    let mut scene = Scene::up(nodes);
+    scene.says("start 2, start 3, start 4").wait(1_000).says("TERM 4").exits(2, 1).says("");
+    scene.exits(4, 0).says("TERM 3").exits(3, 0).wait(FIRST).says("start 2, start 3");
+}
+
+#[test]
 fn groups_escalate_until_one_can_restart() {
     // 1 restarts once; in it 2 restarts once; in it 3 does not.
     let nodes = vec![group(0).restarts().limit(1), group(1).restarts().limit(1), process(2), process(1), process(0)];
