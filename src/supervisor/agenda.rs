@@ -21,7 +21,9 @@ pub(super) enum Todo {
     Regroup(NodeId),
     /// What is after the node has gone: the processes in it that are to stop may stop.
     Unblocked(NodeId),
-    /// The group, or the process that is not to run, begins if its group is active and nothing is awaited.
+    /// The process that is not to run ends if its group is active and nothing is awaited.
+    Skip(NodeId),
+    /// The group begins if its group is active and nothing is awaited.
     Open(NodeId),
     /// The process starts if its group is active and nothing is awaited.
     Start(NodeId),
@@ -29,7 +31,7 @@ pub(super) enum Todo {
 
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
-    queues: [VecDeque<Todo>; 4],
+    queues: [VecDeque<Todo>; 5],
 }
 
 impl Agenda {
@@ -37,8 +39,9 @@ impl Agenda {
         let rank = match todo {
             Todo::Ended(_) | Todo::Consequence(_) => 0,
             Todo::TakeAlong(_) | Todo::Unblocked(_) | Todo::Regroup(_) => 1,
-            Todo::Open(_) => 2,
-            Todo::Start(_) => 3,
+            Todo::Skip(_) => 2,
+            Todo::Open(_) => 3,
+            Todo::Start(_) => 4,
         };
         self.queues[rank].push_back(todo);
     }

@@ -192,7 +192,7 @@ impl Supervisor {
                 Todo::TakeAlong(id) => self.take_along(id, now),
                 Todo::Regroup(id) => self.regroup(id, now),
                 Todo::Unblocked(id) => self.stop_what_may(id, now),
-                Todo::Open(id) | Todo::Start(id) => self.try_start(id, now),
+                Todo::Skip(id) | Todo::Open(id) | Todo::Start(id) => self.try_start(id, now),
             }
         }
         self.close_queues(now);

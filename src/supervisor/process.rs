@@ -29,7 +29,8 @@ impl Supervisor {
     pub(super) fn consider_start(&mut self, id: NodeId) {
         match self.process_spec(id) {
             Some(process) if process.autostart => self.agenda.push(Todo::Start(id)),
-            Some(_) | None => self.agenda.push(Todo::Open(id)),
+            Some(_) => self.agenda.push(Todo::Skip(id)),
+            None => self.agenda.push(Todo::Open(id)),
         }
     }
 

@@ -174,10 +174,11 @@ impl Shadow {
     }
 
     fn start(&mut self, now: Monotonic) -> bool {
-        // A process starts only when nothing else is left to follow in this step.
-        let runs = |id: &usize| self.process(*id).is_some_and(|process| process.autostart);
-        let (last, first): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(runs);
-        for id in first.into_iter().chain(last) {
+        // What is not to run is done with first, then groups open, and a process starts only when nothing else follows.
+        let rank = |id: &usize| self.process(*id).map_or(1, |process| if process.autostart { 2 } else { 0 });
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.sort_by_key(rank);
+        for id in order {
             let parent_lives = self.parent(id).is_none_or(|parent| self.nodes[parent].phase == Phase::Live);
             if self.nodes[id].phase != Phase::Idle || !parent_lives || self.is_taken(id) {
                 continue;
