@@ -24,7 +24,8 @@ impl Shadow {
 
     /// A member whose end means the group's end lets it fall; one that is to live again is counted.
     fn draw_consequences(&mut self, now: Monotonic) -> bool {
-        for group in 0..self.nodes.len() {
+        // What has ended further inside has ended before.
+        for group in (0..self.nodes.len()).rev() {
             if self.process(group).is_some() || self.nodes[group].phase != Phase::Live {
                 continue;
             }
