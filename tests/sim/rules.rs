@@ -104,7 +104,12 @@ impl Shadow {
     }
 
     fn end_groups(&mut self, now: Monotonic) -> bool {
-        for group in (0..self.nodes.len()).rev() {
+        // The deepest first; of two as deep, the one that began to end earlier.
+        let depth = |group: &usize| self.ancestors(*group).count();
+        let moment = |group: &usize| self.nodes[*group].own.as_ref().map(|own| own.moment);
+        let mut order: Vec<usize> = (0..self.nodes.len()).rev().collect();
+        order.sort_by_key(|group| (core::cmp::Reverse(depth(group)), moment(group)));
+        for group in order {
             let ended = self.members[group].iter().all(|member| self.nodes[*member].phase == Phase::Over);
             if self.process(group).is_some() || !ended {
                 continue;
