@@ -4,7 +4,7 @@ use fated::cli::args::{Command, QueueCommand, parse};
 use fated::cli::check::check;
 use fated::cli::{launch, queue};
 use fated::exit::Verdict;
-use fated::sys::{process, signalfd};
+use fated::sys::{entry, process, signalfd};
 
 fn main() {
     let command = match parse(std::env::args_os()) {
@@ -15,6 +15,8 @@ fn main() {
         Command::Run(args) => launch::run(args),
         Command::Up(args) => launch::up(&args),
         Command::Check(args) => {
+            // `fated check | head` ends as any filter does.
+            entry::restore_sigpipe();
             let mut out = io::BufWriter::new(io::stdout().lock());
             let checked = check(&args, &mut out, &mut io::stderr().lock());
             checked.and_then(|verdict| out.flush().map(|()| verdict)).unwrap_or(Verdict::FAILED)

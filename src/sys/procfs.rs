@@ -127,11 +127,6 @@ pub fn signal_found(found: &Found, signal: Signal) -> io::Result<bool> {
     })
 }
 
-/// Whether the process was executed with this `NAME=value` in its environment; `false` where it may not be read.
-pub fn environ_has(pid: u32, variable: &[u8]) -> bool {
-    environ(pid).is_some_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == variable))
-}
-
 /// The value that a variable had when the process was executed.
 pub fn environ_value(pid: u32, name: &str) -> Option<Vec<u8>> {
     let environ = environ(pid)?;
@@ -289,8 +284,6 @@ mod tests {
         let found = walk([shell.id()]).unwrap();
         assert_eq!(found.iter().map(|found| found.pid).collect::<Vec<_>>(), [child]);
         assert_eq!(found[0].stat.session, child);
-        assert!(environ_has(child, b"FATED_ID=family-1"));
-        assert!(!environ_has(child, b"FATED_ID=family"));
         assert_eq!(environ_value(child, "FATED_ID").as_deref(), Some(&b"family-1"[..]));
         assert_eq!(environ_value(child, "FATED"), None);
         assert_eq!(comm(child).as_deref(), Some("sh"));
