@@ -215,7 +215,8 @@ impl Scene {
     /// Living processes that have the scene in their environment.
     fn marked(&self) -> Vec<u32> {
         let mark = self.mark();
-        let has_mark = |pid: &u32| procfs::environ_has(*pid, mark.as_bytes());
+        let (name, value) = mark.split_once('=').expect("a variable");
+        let has_mark = |pid: &u32| procfs::environ_value(*pid, name).is_some_and(|found| found == value.as_bytes());
         let lives = |pid: &u32| procfs::stat(*pid).is_some_and(|stat| stat.is_alive());
         all_pids().into_iter().filter(has_mark).filter(lives).collect()
     }
