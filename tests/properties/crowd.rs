@@ -153,7 +153,8 @@ fn an_idle_tree_makes_no_system_call() {
     let tree = scene.fated(["up", "tree.toml"]).start();
     let (guard, supervisor) = (tree.guard().pid, tree.supervisor().pid);
     wait_for_sleepers(supervisor, 100);
-    // The last start is told to the loop after it is seen here.
+    // A start is told to the loop after it is seen here. Each has a pipe until then, and the way to the guard is one.
+    wait_until("every start was reported", || pipes(supervisor) <= 1);
     for pid in [guard, supervisor] {
         wait_until("it waits", || Watched::open("", pid).state() == Some('S'));
     }
@@ -174,6 +175,13 @@ fn an_idle_tree_makes_no_system_call() {
     assert!(told.contains("calls") && told.contains("read"), "{told}");
     tree.signal(Signal::TERM);
     tree.assert_ends_with(0);
+}
+
+/// How many ends of pipes a process has open.
+fn pipes(pid: u32) -> usize {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let target = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.ok()?.path()).ok();
+    links.filter_map(target).filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
 }
 
 fn traced(pid: u32) -> bool {
