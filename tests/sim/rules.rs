@@ -122,6 +122,7 @@ impl Shadow {
                     }
                     self.nodes[group].own = Some(self.own(true, group, How::AllEnded, now));
                 }
+                Phase::Falling if self.is_forestalled(group) => continue,
                 Phase::Falling => {}
                 Phase::Idle | Phase::Off(_) | Phase::Over => continue,
             }
@@ -129,6 +130,15 @@ impl Shadow {
             return true;
         }
         false
+    }
+
+    /// Whether a process beside a falling group, or beside a group around it, had brought down what is around both before.
+    fn is_forestalled(&self, group: usize) -> bool {
+        let Some(own) = &self.nodes[group].own else { return false };
+        let around = self.ancestors(group).filter(|group| self.nodes[*group].phase == Phase::Live);
+        let beside = around.flat_map(|group| &self.members[group]).filter(|member| self.process(**member).is_some());
+        let ended = beside.filter(|member| self.nodes[**member].arisen);
+        ended.filter_map(|member| self.fatal(*member)).any(|fatal| fatal.moment < own.moment)
     }
 
     /// What is in a falling group is asked to stop once nothing after it that is also to end still lives.
